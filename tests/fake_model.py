@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, collect_predictions
+from tgmm_hf.evaluation.predictions import FULL, collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.modeling_tgmm import TgmmModel
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES
 
 TASKS = {
     "hf_diagnosis": {"kind": "diagnosis"},

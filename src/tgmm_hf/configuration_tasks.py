@@ -78,15 +78,8 @@ TASK_KEYS = {
 }
 
 
-class TgmmTask(dict):
-    """Settings of one task. `task["candidates"]` and `task.candidates` are the same."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Read a setting as an attribute."""
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"This task has no {name!r}; it has {sorted(self)}.") from None
+TgmmTask = dict[str, Any]
+"""Settings of one task."""
 
 
 def check_task(name: str, task: dict[str, Any]) -> None:

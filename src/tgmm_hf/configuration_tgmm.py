@@ -7,7 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.configuration_utils import SubConfigSpec
 
-from .configuration_tasks import DEFAULT_TASKS, TgmmTask, check_choice, check_task
+from .configuration_tasks import DEFAULT_TASKS, check_choice, check_task
 from .encoders.configuration_ecg_fm import EcgFmConfig
 from .encoders.configuration_ecg_hubert import EcgHubertConfig
 from .encoders.configuration_ecg_resnet import EcgResNetConfig
@@ -169,7 +169,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
             self.set_labs_scales(self.labs_scales)
         tasks: dict[str, Any] = self.tasks or DEFAULT_TASKS
         # A value that is no mapping is left as it is, because `check_task` names it.
-        self.tasks = {name: TgmmTask(task) if isinstance(task, dict) else task for name, task in tasks.items()}
+        self.tasks = {name: dict(task) if isinstance(task, dict) else task for name, task in tasks.items()}
         self.answer_token_ids = list(self.answer_token_ids or [])
         self._apply_preset()
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
@@ -267,8 +267,10 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         }
         for key, value in overrides.items():
             if key.endswith("_config") and isinstance(value, dict):
-                other = value.get("model_type") not in (None, settings[key].get("model_type", TINY_TYPES.get(key)))
-                settings[key] = {**(TINY_SIZES.get(value["model_type"], {}) if other else settings[key]), **value}
+                tiny_type = settings[key].get("model_type", TINY_TYPES.get(key))
+                is_other_encoder = value.get("model_type") not in (None, tiny_type)
+                sizes = TINY_SIZES.get(value["model_type"], {}) if is_other_encoder else settings[key]
+                settings[key] = {**sizes, **value}
             else:
                 settings[key] = value
         return cls(**settings)

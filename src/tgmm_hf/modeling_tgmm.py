@@ -36,7 +36,7 @@ from .layers.fusion import MedFlexFusion
 from .layers.guidance import TextualGuidance
 from .layers.input_shapes import refuse_nobody
 from .layers.label_checks import asked_tasks, check_tasks_of_labels
-from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_figures
+from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_statistics
 from .layers.response import ResponseDecoder
 from .layers.rival_fusions import RIVAL_FUSIONS, DeepAvFusion
 from .layers.slot_reading import SharedSlotGain
@@ -54,12 +54,13 @@ PIPELINE_TASK = "cardiac-analysis"
 
 IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss", "use_cache"}
 """Arguments that the Trainer, the pipelines of transformers and PEFT pass to any model. They change no answer of this
-model. Other unknown arguments are refused, `UNUSED_ARGUMENTS` only if they say something."""
+model. Other unknown arguments are refused."""
 UNUSED_ARGUMENTS = {
     *("inputs_embeds", "head_mask", "position_ids", "token_type_ids"),
     *("past_key_values", "cache_position", "decoder_input_ids", "decoder_inputs_embeds", "task_ids"),
 }
-"""Arguments of text models that PEFT and others pass to any model as None."""
+"""Arguments of text models. They are accepted if they are None, or token types that are all 0. Any other value
+is refused."""
 
 
 class TgmmPreTrainedModel(BoundWeights, PreTrainedModel):
@@ -286,7 +287,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         names = asked_tasks(task, self.config.tasks)
         targets = check_tasks_of_labels(labels, self.config.tasks, names)
         if self.training:
-            hold_running_figures(self)
+            hold_running_statistics(self)
         encoded = self.encode(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -317,7 +318,7 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
             TypeError: on an argument that the model does not know.
         """
         wanted = {f"output_{name}": getattr(self.config, f"output_{name}") for name in EXTRA_OUTPUTS}
-        given = {name for name, value in kwargs.items() if not _says_nothing(name, value)}
+        given = {name for name, value in kwargs.items() if not _has_no_effect(name, value)}
         if unknown := given - IGNORED_ARGUMENTS - set(wanted):
             raise TypeError(f"TgmmModel takes no {sorted(unknown)}; tasks are given as task=.")
         wanted |= {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
@@ -439,7 +440,7 @@ def _check_class_names(config: TgmmConfig, task: str) -> None:
     )
 
 
-def _says_nothing(name: str, value: Any) -> bool:
+def _has_no_effect(name: str, value: Any) -> bool:
     """Tell whether an argument is one of `UNUSED_ARGUMENTS` with its default: None, or token types that are all 0."""
     is_default = name == "token_type_ids" and isinstance(value, torch.Tensor) and not bool(value.any())
     return name in UNUSED_ARGUMENTS and (value is None or is_default)

@@ -20,7 +20,7 @@ from .layers.encoded_batch import TgmmEncoded
 from .layers.finding_answers import describe_findings
 from .layers.hazards import cumulative_incidence
 from .layers.prediction_intervals import describe_value
-from .layers.prediction_sets import CONFIG_KEY, describe_set, levels_of
+from .layers.prediction_sets import SETS_KEY, describe_set, levels_of
 from .pipeline_binding import Binding
 from .pipeline_streaming import StreamingPipeline
 from .utils.code_revision import code_revision
@@ -306,7 +306,7 @@ def _sets(
         Keys to add to the answer: "prediction_set" at the main level, and "prediction_sets" if there are several
         levels; and notes.
     """
-    stored = task.get(CONFIG_KEY)
+    stored = task.get(SETS_KEY)
     if not stored:
         return {}, []
     described = [

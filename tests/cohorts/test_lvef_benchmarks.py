@@ -9,7 +9,7 @@ import yaml
 from lvef_files import beating_fan, write_avi, write_camus, write_echonet
 
 from tgmm_hf.cli import main
-from tgmm_hf.cohorts.lvef_benchmarks import LVEF_TASK, TASK, curate_lvef
+from tgmm_hf.cohorts.lvef_benchmarks import LVEF_SETTINGS, TASK, curate_lvef
 from tgmm_hf.data.manifest import CohortRow, read_cohort_table
 from tgmm_hf.inputs.echo_reading import read_echo_clip
 from tgmm_hf.inputs.image_processing_echo import CropBox, EchoImageProcessor
@@ -20,7 +20,7 @@ ROWS = [("0X1A", "61.5", "TRAIN"), ("0X2B.avi", "34.0", "VAL"), ("0X3C", "55", "
 
 
 def rows_of(out: Path) -> list[CohortRow]:
-    return read_cohort_table(out / "cohort.parquet", tasks={TASK: LVEF_TASK}).rows
+    return read_cohort_table(out / "cohort.parquet", tasks={TASK: LVEF_SETTINGS}).rows
 
 
 def test_echonet_keeps_its_splits_and_names_videos_that_are_not_there(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_grey_levels_of_camus_are_not_guessed(tmp_path: Path) -> None:
 
 def test_the_configuration_means_the_same_as_the_table(tmp_path: Path, capsys) -> None:
     settings = yaml.safe_load((CONFIGS / "lvef_benchmark.yaml").read_text())["tasks"][TASK]
-    assert {name: settings.get(name, []) for name in LVEF_TASK} == LVEF_TASK
+    assert {name: settings.get(name, []) for name in LVEF_SETTINGS} == LVEF_SETTINGS
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit) as failed:
         main(["curate-lvef", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])

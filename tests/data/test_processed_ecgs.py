@@ -10,7 +10,7 @@ from heart_signal import make_heart
 from tgmm_hf import LEADS, MeitFeatureExtractor
 from tgmm_hf.data import processed_ecgs
 from tgmm_hf.data.instructions import Instruction, new_messages
-from tgmm_hf.data.processed_ecgs import process_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import process_files, process_rows
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 
 EXTRACTOR = MeitFeatureExtractor(sampling_rate=100, num_samples=1000)
@@ -24,7 +24,7 @@ def read(number: int) -> dict:
 
 def test_values_are_those_of_the_extractor_and_a_refusal_is_kept(tmp_path: Path):
     for cache in (None, tmp_path):
-        ecgs = process_ecgs(5, read, EXTRACTOR, cache=cache, data_hash="a")
+        ecgs = process_files(5, read, EXTRACTOR, cache=cache, data_hash="a")
         assert ecgs.refused == {2: "it cannot be used"} and ecgs.usable(range(5)) == [0, 1, 3, 4]
         assert ecgs.values.dtype == np.float16 and ecgs.values.shape == (5, 12, 1000)
         for number in (0, 4):
@@ -44,13 +44,13 @@ def test_a_stopped_reading_goes_on_and_a_finished_one_reads_nothing(tmp_path: Pa
         return read(number)
 
     with pytest.raises(KeyboardInterrupt):
-        process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
-    ecgs = process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+        process_files(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+    ecgs = process_files(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
     assert numbers == [0, 1, 2, 3, 2, 3, 4]
-    np.testing.assert_array_equal(ecgs.values, process_ecgs(5, read, EXTRACTOR).values)
-    process_ecgs(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
+    np.testing.assert_array_equal(ecgs.values, process_files(5, read, EXTRACTOR).values)
+    process_files(5, stopping, EXTRACTOR, cache=tmp_path, data_hash="a")
     assert len(numbers) == 7
-    process_ecgs(5, stopping, MeitFeatureExtractor(), cache=tmp_path, data_hash="a")  # another window is read anew
+    process_files(5, stopping, MeitFeatureExtractor(), cache=tmp_path, data_hash="a")  # another window is read anew
     assert len(numbers) == 12
 
 
@@ -59,13 +59,13 @@ def test_only_one_call_fills_a_cache(tmp_path: Path):
 
     def second_call(number: int) -> dict:
         with pytest.raises(TgmmError, match="another run"):
-            process_ecgs(5, read, EXTRACTOR, cache=tmp_path, data_hash="a")
+            process_files(5, read, EXTRACTOR, cache=tmp_path, data_hash="a")
         return read(number)
 
-    process_ecgs(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a")
+    process_files(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a")
     np.testing.assert_array_equal(
-        process_ecgs(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a").values,
-        process_ecgs(5, read, EXTRACTOR).values,
+        process_files(5, second_call, EXTRACTOR, cache=tmp_path, data_hash="a").values,
+        process_files(5, read, EXTRACTOR).values,
     )
 
 

@@ -119,4 +119,4 @@ def test_the_command_scores_a_heartcare_model(saved: Path, bench: Path, reporter
     assert run("evaluate", saved, reporter_file, "--out", tmp_path / "b") == 2
     assert "make-bench" in capsys.readouterr().err
     assert run(*words, "--temperature", "--out", tmp_path / "b") == 2
-    assert "Heartcare" in capsys.readouterr().err
+    assert "--temperature: not for a bench file" in capsys.readouterr().err

@@ -15,12 +15,13 @@ from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared, prepare
 from tgmm_hf.data.tokenizer import task_texts, train_tokenizer
 from tgmm_hf.evaluation.baseline_hazards import fit_baseline_hazards
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, collect_predictions
+from tgmm_hf.evaluation.predictions import collect_predictions
 from tgmm_hf.evaluation.unseen import SEEN, UNKNOWN, check_unseen, seen_patients, training_directory
 from tgmm_hf.layers.hazards import cumulative_incidence
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 PATIENTS = 14
 LACKING = {"labs": 6, "ecg": 5, "echo": 4}

@@ -330,12 +330,21 @@ def test_the_command_scores_a_beat_model(bench: Path, beat: Path, tmp_path: Path
     assert "RMSE of rebuilt signals" in (tmp_path / "report.html").read_text()
 
 
+def test_a_beat_model_is_refused_without_a_bench_file(beat: Path, reporter_file: Path, tmp_path: Path, capsys):
+    for data in (reporter_file, tmp_path):
+        assert run("evaluate", beat, data, "--out", tmp_path / "out") == 2
+        assert "a beat model is scored on a file of questions" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_tgmm_model_and_a_plain_instruction_file_are_refused(
     bench: Path, reporter_file: Path, tmp_path: Path, capsys
 ):
     (tmp_path / "config.json").write_text('{"model_type": "tgmm"}')
     assert run("evaluate", tmp_path, bench, "--out", tmp_path / "out") == 1
     assert "a tgmm model cannot answer the questions of a bench file" in capsys.readouterr().err
+    assert run("evaluate", tmp_path, bench, "--out", tmp_path / "out", "--task", "hf_diagnosis") == 2
+    assert "--task: not for a bench file" in capsys.readouterr().err
     with pytest.raises(ValueError, match="has no questions"):
         evaluate_bench("knowing", reporter_file, tmp_path / "out", QUICK, BenchModels(KnowingModel(), None))
     assert not (tmp_path / "out" / "metrics.json").exists()

@@ -16,7 +16,7 @@ from tgmm_hf.configuration_measured_tasks import INTERVALS_KEY
 from tgmm_hf.evaluation.metrics import bootstrap_counts
 from tgmm_hf.evaluation.outputs import metrics_text, write_outputs
 from tgmm_hf.evaluation.prediction_intervals import fit_prediction_intervals
-from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import FULL, Predictions, collect_predictions
 from tgmm_hf.evaluation.regression import resampled_deviation, resampled_r2
 from tgmm_hf.evaluation.robustness import _headline
 from tgmm_hf.evaluation.summary import compute_metrics
@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.tables import tasks_of
 from tgmm_hf.hub.card_results import evaluation_results, results_section, subgroup_section
 from tgmm_hf.reports.evaluation_report import write_report
 from tgmm_hf.training.validation import validation_metrics
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 EF = {
     "kind": "regression", "unit": "%", "range": [5.0, 90.0], "cut_points": [40.0, 50.0], "loss": "huber",

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tgmm_hf.evaluation.outputs import metrics_text, write_outputs
-from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES
+from tgmm_hf.evaluation.predictions import FULL
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import by_day_tables, calibration_table, headline
 from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def test_text_tables_are_aligned(metrics):

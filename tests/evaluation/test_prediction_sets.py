@@ -10,10 +10,11 @@ from scipy.stats import binom
 
 from tgmm_hf.evaluation.outputs import metrics_text
 from tgmm_hf.evaluation.prediction_sets import add_set_columns, fit_prediction_sets, fit_thresholds
-from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, collect_predictions
+from tgmm_hf.evaluation.predictions import FULL, collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import prediction_set_table
 from tgmm_hf.layers.prediction_sets import candidates_in_set, describe_set, fewest_patients, rank_of_threshold
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 TASK = {"kind": "diagnosis", "candidates": ["no heart failure", "heart failure"]}
 

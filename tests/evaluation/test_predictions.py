@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from fake_model import FakeDataset, FakeModel, fake_collator
 
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, collect_predictions
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.evaluation.predictions import collect_predictions
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES
 
 
 def test_each_batch_is_encoded_once_and_training_mode_comes_back(cohort):

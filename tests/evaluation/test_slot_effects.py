@@ -12,14 +12,13 @@ from tgmm_hf.evaluation.predictions import FULL, Predictions
 from tgmm_hf.evaluation.slot_effects import (
     ALL_SHARED,
     SHARED,
-    SLOT_NAMES,
     SlotStudy,
     harm_of_shared_slots,
     masked_slots,
     slot_study,
     slot_warnings,
 )
-from tgmm_hf.utils.names import MODALITIES, SUBSETS
+from tgmm_hf.utils.names import MODALITIES, SLOT_NAMES, SUBSETS
 
 TASK = "hf_diagnosis"
 N = 24

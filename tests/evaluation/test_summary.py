@@ -19,10 +19,10 @@ from tgmm_hf.evaluation.calibration import fit_temperature
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.outputs import metrics_text
 from tgmm_hf.evaluation.paper_tables import paper_tables
-from tgmm_hf.evaluation.predictions import FULL, SUBSET_NAMES, collect_predictions
+from tgmm_hf.evaluation.predictions import FULL, collect_predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.tables import decision_table, headline
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES
 from tgmm_hf.utils.probabilities import scaled
 
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()

@@ -19,14 +19,13 @@ from tgmm_hf.cli import app
 from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.comparisons import delong_test
 from tgmm_hf.evaluation.metrics import ALL_AGREE
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.experiments import reproduce as module
 from tgmm_hf.experiments.grid_plan import read_plan
 from tgmm_hf.experiments.reproduce import reproduce
 from tgmm_hf.reports.figures import differences_figure
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES
 
 TASKS = {"hf_diagnosis": {"kind": "diagnosis"}, "hf_risk": {"kind": "prognosis"}, "retrieval": {"kind": "retrieval"}}
 ROWS: dict[str, dict[str, Any] | None] = {

@@ -13,6 +13,7 @@ from closeness import assert_close
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.experiments import search as search_module
 from tgmm_hf.experiments.search import search
 from tgmm_hf.experiments.search_plan import read_search
 from tgmm_hf.training.arguments import read_arguments
@@ -132,6 +133,19 @@ def test_more_trials_continue_a_search_and_other_settings_are_refused(
     narrower = {**SETTINGS, "optimisation.batch_size": {"choices": [8]}}
     with pytest.raises(ValueError, match=r"settings.optimisation.batch_size.choices was \[8, 12\], now \[8\]"):
         search(write_plan(directory, prepared_dir, settings=narrower))
+
+
+def test_a_search_of_version_0_1_is_recognised(prepared_dir: Path, tmp_path: Path) -> None:
+    """It names the settings of the study otherwise."""
+    plan = read_search(write_plan(tmp_path, prepared_dir))
+    new, old = optuna.create_study(), optuna.create_study()
+    search_module._claim(new, plan, "hash")
+    old.set_user_attr("told", new.user_attrs["settings"])
+    search_module._claim(old, plan, "hash")
+    other = optuna.create_study()
+    other.set_user_attr("told", new.user_attrs["settings"] | {"seed": 1})
+    with pytest.raises(ValueError, match="seed was 1, now 0"):
+        search_module._claim(other, plan, "hash")
 
 
 @pytest.mark.slow

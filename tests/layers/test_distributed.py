@@ -72,7 +72,7 @@ def test_two_processes_equal_one(tmp_path):
 
 @pytest.mark.parametrize("absent", ["left out", "masked"])
 def test_a_process_without_a_modality_takes_part_with_nothing(absent, monkeypatch):
-    """The others wait for its part of the running figures."""
+    """The others wait for its part of the running statistics."""
     model = smallest_model().train()
     batch = only(random_batch(model.config), ("labs",))
     if absent == "left out":

@@ -19,7 +19,7 @@ from tgmm_hf.cli import app
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.data.tokenizer import cohort_tokenizer
 from tgmm_hf.encoders.encoder_loading import load_encoder
-from tgmm_hf.evaluation.unseen import SEEN, check_unseen, training_directory
+from tgmm_hf.evaluation.unseen import SEEN, check_unseen, seen_patients, training_directory
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import default_processor
@@ -113,7 +113,7 @@ def test_an_encoder_may_have_its_own_data(prepared_dir: Path, encoders: Path, tm
     first, second = weights(encoders / "labs"), weights(output / "labs")
     assert_same_training(first, second)
     first, second = (
-        json.loads((directory / "labs" / "pretrain.json").read_text())["told"] for directory in (encoders, output)
+        json.loads((directory / "labs" / "pretrain.json").read_text())["settings"] for directory in (encoders, output)
     )
     assert first == second
     record = elsewhere / "prepare.json"
@@ -126,13 +126,32 @@ def test_encoders_learn_and_write_how_they_were_trained(prepared_dir: Path, enco
     rows = load_prepared(prepared_dir)["train"].with_format(None)
     for modality in ("labs", "ecg", "echo"):
         record = json.loads((encoders / modality / "pretrain.json").read_text())
-        assert record["told"]["data_hash"] == "invented"
+        assert record["settings"]["data_hash"] == "invented"
         losses = [line["eval_loss"] for line in record["history"] if "eval_loss" in line]
         assert len(losses) == 2
         assert losses[1] < losses[0]
-    records = json.loads((encoders / "ecg" / "pretrain.json").read_text())["records"]
-    assert records["train"] == sum(any(mask) for mask in rows["ecg_mask"]) < len(rows)
+    rows_with_ecg = json.loads((encoders / "ecg" / "pretrain.json").read_text())["rows"]
+    assert rows_with_ecg["train"] == sum(any(mask) for mask in rows["ecg_mask"]) < len(rows)
     assert AutoTokenizer.from_pretrained(encoders / "labs").mask_token == "[MASK]"
+
+
+def test_an_encoder_of_version_0_1_is_finished_and_its_patients_are_known(
+    prepared_dir: Path, encoders: Path, tmp_path: Path
+) -> None:
+    """`pretrain.json` of version 0.1 has other names."""
+    output = tmp_path / "encoders"
+    shutil.copytree(encoders, output)
+    record = json.loads((output / "labs" / "pretrain.json").read_text())
+    old = {**record, "told": record["settings"], "records": record["rows"]}
+    del old["settings"], old["rows"]
+    (output / "labs" / "pretrain.json").write_text(json.dumps(old))
+    again = pretrain(settings(prepared_dir, output, ecg=None, echo=None), progress=False)
+    assert again["labs"] == record
+    splits = load_prepared(prepared_dir)
+    assert seen_patients("another", splits, [output / "labs"])["complete"]
+    old["told"]["data_hash"] = "of another training"
+    (output / "labs" / "pretrain.json").write_text(json.dumps(old))
+    assert not seen_patients("another", splits, [output / "labs"])["complete"]
 
 
 def test_validation_hides_the_same_in_every_epoch(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tiny_reporters import tiny_batch, tiny_reporter
 
 from tgmm_hf.data.ecg_reports import load_reporter
 from tgmm_hf.data.instructions import read_instructions
-from tgmm_hf.data.processed_ecgs import process_ecgs
+from tgmm_hf.data.processed_ecgs import process_files
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
 from tgmm_hf.training.reporter_data import training_texts
@@ -30,7 +30,7 @@ def first_stage(run: ReporterRunArguments, rows: list) -> tuple[Any, dict[str, t
     torch.manual_seed(0)
     model, processor = build_reporter(run.model, training_texts(rows))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    ecgs = process_ecgs(len(rows), lambda number: rows[number].ecg, processor.feature_extractor)
+    ecgs = process_files(len(rows), lambda number: rows[number].ecg, processor.feature_extractor)
     return model, before, train_encoder(model, run, rows, ecgs, is_done=False)
 
 

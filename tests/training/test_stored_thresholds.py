@@ -2,7 +2,7 @@
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,8 @@ from tiny_models import smallest_config
 from tgmm_hf.evaluation.calibration import fit_temperature
 from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.evaluation.thresholds import youden_threshold
-from tgmm_hf.training import stored_thresholds
 from tgmm_hf.training.stored_thresholds import store_thresholds
+from tgmm_hf.training.trained_answers import TrainedAnswers
 from tgmm_hf.training.training_data import check_validation
 
 
@@ -27,15 +27,21 @@ def predictions(probability: np.ndarray, positive: np.ndarray) -> Predictions:
     return Predictions(pd.concat([table, table.head(3).assign(subset="labs")]), {}, {}, np.array([]), np.array([]))
 
 
-def test_thresholds_of_trained_tasks_are_stored_and_others_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def answers_of(model: Any, tasks: list[str], validation: Predictions) -> TrainedAnswers:
+    """Answers of a model without weights, whose predictions are given."""
+    answers = TrainedAnswers(model, None, tasks, {}, cast(Any, None), 4)
+    answers.__dict__["validation"] = validation
+    return answers
+
+
+def test_thresholds_of_trained_tasks_are_stored_and_others_removed() -> None:
     generator = np.random.default_rng(0)
     positive = np.arange(60) % 2
     probability = np.clip(0.3 * positive + generator.uniform(0, 0.7, 60), 0, 1)
     found = predictions(probability, positive)
-    monkeypatch.setattr(stored_thresholds, "collect_predictions", lambda *_, **__: found)
     model: Any = SimpleNamespace(config=smallest_config())
     model.config.tasks["hf_diagnosis"]["thresholds"] = {"ecg": {"value": 0.9}}
-    store_thresholds(model, None, None, ["hf_diagnosis"], 4)
+    store_thresholds(answers_of(model, ["hf_diagnosis"], found))
     (subset, threshold), *more = model.config.tasks["hf_diagnosis"]["thresholds"].items()
     assert subset == "labs+ecg+echo" and not more  # three patients are too few for a threshold of labs
     assert threshold["value"] == pytest.approx(youden_threshold(probability, positive == 1))
@@ -44,7 +50,7 @@ def test_thresholds_of_trained_tasks_are_stored_and_others_removed(monkeypatch: 
     assert subset == "labs+ecg+echo" and not more and answers["n"] == 60
     assert answers["quantiles"][10] == pytest.approx(np.median(probability), rel=1e-3)
     assert answers["temperature"] == pytest.approx(fit_temperature(probability, positive == 1))
-    store_thresholds(model, None, None, ["hf_risk"], 4)
+    store_thresholds(answers_of(model, ["hf_risk"], found))
     assert not {"thresholds", "validation_answers"} & set(model.config.tasks["hf_diagnosis"])
 
 

@@ -5,9 +5,10 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,14 +16,17 @@ from tiny_models import smallest_model
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
+from tgmm_hf.data.prepare import load_prepared
+from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.processing_tgmm import TgmmProcessor
-from tgmm_hf.training import stored_hazards
 from tgmm_hf.training import train as train_file
+from tgmm_hf.training import trained_answers
 from tgmm_hf.training.arguments import RunArguments, parse_arguments
 from tgmm_hf.training.run_directory import FINISHED, claim_directories, claim_training_directory
 from tgmm_hf.training.stored_hazards import FEWEST_EVENTS, store_baseline_hazards
 from tgmm_hf.training.train import train
+from tgmm_hf.training.trained_answers import TrainedAnswers
 from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 from tgmm_hf.utils.names import SUBSETS
 
@@ -87,28 +91,47 @@ def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[R
         assert (Path(run.output) / name).is_file(), name
 
 
-def test_training_scores_enter_the_baseline_hazards_only_where_validation_events_are_few(
-    monkeypatch: pytest.MonkeyPatch,
+def test_each_split_is_answered_once_for_all_that_is_stored(
+    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls: list[tuple[int, list[str]]] = []
+
+    def counting(model: TgmmModel, rows: Any, *rest: Any, tasks: list[str], **options: Any) -> Predictions:
+        calls.append((len(rows), tasks))
+        return collect_predictions(model, rows, *rest, tasks=tasks, **options)
+
+    monkeypatch.setattr(trained_answers, "collect_predictions", counting)
+    train(settings(prepared_dir, tmp_path / "model", epochs=1))
+    splits = load_prepared(prepared_dir)
+    assert calls == [(len(splits["validation"]), ["hf_diagnosis", "hf_risk"]), (len(splits["train"]), ["hf_risk"])]
+
+
+def test_training_scores_enter_the_baseline_hazards_only_where_validation_events_are_few() -> None:
     """The model is overfitted: its scores separate training patients well and validation patients hardly."""
     generator = np.random.default_rng(0)
 
-    def scores(n: int, slope: float, events: int) -> np.ndarray:
+    def scores(subset: str, n: int, slope: float, events: int) -> pd.DataFrame:
         risk = generator.normal(size=n)
         time = generator.exponential(np.exp(-slope * risk)) * 300 + 1
         event = np.zeros(n)
         event[np.argsort(time)[:events]] = 1
-        return np.stack([risk, time, event], axis=1)
+        columns = {"row": range(n), "risk": risk, "time": time, "event": event}
+        return pd.DataFrame({**columns, "task": "hf_risk", "subset": subset})
 
-    by_split = {
-        "train": {"labs": scores(400, 3.0, 200), "ecg": scores(400, 3.0, 200)},
-        "validation": {"labs": scores(400, 0.3, 200), "ecg": scores(40, 0.3, FEWEST_EVENTS - 1)},
-    }
-    by_split["validation"]["ecg+echo"] = scores(40, 0.3, FEWEST_EVENTS)
-    by_split["train"]["ecg+echo"] = scores(40, 3.0, 20)
-    monkeypatch.setattr(stored_hazards, "risk_scores", lambda model, split, *_: by_split[split])
+    def predictions(*tables: pd.DataFrame) -> Predictions:
+        return Predictions(pd.concat(tables), {}, {}, np.array([]), np.array([]))
+
     model = smallest_model()
-    store_baseline_hazards(model, {"train": "train", "validation": "validation"}, None, ["hf_risk"], 8)
+    answers = TrainedAnswers(model, None, ["hf_risk"], {}, cast(Any, None), 8)
+    answers.__dict__["validation"] = predictions(
+        scores("labs", 400, 0.3, 200),
+        scores("ecg", 40, 0.3, FEWEST_EVENTS - 1),
+        scores("ecg+echo", 40, 0.3, FEWEST_EVENTS),
+    )
+    answers.__dict__["training"] = predictions(
+        scores("labs", 400, 3.0, 200), scores("ecg", 400, 3.0, 200), scores("ecg+echo", 40, 3.0, 20)
+    )
+    store_baseline_hazards(answers)
     hazards = model.config.tasks["hf_risk"]["baseline_hazards"]
     assert {subset: (hazard["fitted_on"], hazard["n"]) for subset, hazard in hazards.items()} == {
         "labs": ("validation", 400),

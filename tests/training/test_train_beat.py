@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from tgmm_hf import BeatConfig, BeatModel
 from tgmm_hf.data.instructions import read_instructions
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.beat_arguments import BeatRunArguments
 from tgmm_hf.training.beat_data import RecordingRows, WindowCollator, recording_splits, recordings_of
@@ -79,10 +79,10 @@ def test_a_recording_of_several_rows_counts_once_and_refused_ones_are_left_out(r
     assert recordings_of([*rows, *rows[:3]]) == rows
     rows += list(read_instructions(reporter_file, "validation"))
     values = np.zeros((len(rows), 12, 2500), np.float16)
-    splits = recording_splits(rows, ProcessedEcgs(values, {1: "no beat"}))
+    splits = recording_splits(rows, ProcessedArrays(values, {1: "no beat"}))
     assert splits["train"].numbers == [0, *range(2, 24)] and len(splits["validation"]) == 8
     with pytest.raises(TgmmError, match="none of the 8 recordings"):
-        recording_splits(rows, ProcessedEcgs(values, dict.fromkeys(range(24, 32), "no beat")))
+        recording_splits(rows, ProcessedArrays(values, dict.fromkeys(range(24, 32), "no beat")))
 
 
 def test_the_loss_falls_and_the_record_says_what_was_trained(trained):
@@ -111,7 +111,7 @@ def test_the_saved_model_reads_files_with_its_extractor(trained, reporter_file: 
 
 def test_validation_figures_equal_a_pass_over_all_and_leave_the_codebooks_alone(trained):
     model = BeatModel.from_pretrained(trained[0]).train()
-    ecgs = ProcessedEcgs(np.random.default_rng(0).normal(size=(5, 12, 2500)).astype(np.float16), {})
+    ecgs = ProcessedArrays(np.random.default_rng(0).normal(size=(5, 12, 2500)).astype(np.float16), {})
     rows, collator = RecordingRows(range(5), ecgs), WindowCollator(model.config, training=False)
     before = model.quantizer.codebook(0).vectors.clone()
     figures = validate_beat(model, rows, 2, collator)

@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from tgmm_hf.cli import app as web_page
 from tgmm_hf.cli import (
     bench,
     cohort,
@@ -32,6 +31,7 @@ from tgmm_hf.cli import (
     retrieve,
     tokenize_ecg,
     train,
+    web_page,
 )
 from tgmm_hf.cli.library_output import readable_warnings
 from tgmm_hf.cli.single_options import SingleOptionsCommand

@@ -1,5 +1,6 @@
 """Commands that measure: a saved model, and simple models on the same patients."""
 
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,14 +57,45 @@ Prompts = Annotated[
         show_default="the names of the findings",
     ),
 ]
-FAMILY_NAMES = {"meit": "MEIT", "heartcare": "Heartcare", "beat": "Beat"}
-"""Kind of a saved model -> name of its family in messages. Everything else is TGMM."""
-TGMM_ONLY = ("task", "bayes", "validation", "sensitivity", "temperature", "explain", "dtype")
-"""Options of `evaluate` for a TGMM model only."""
-MEIT_ONLY = ("bert_model", "wordnet", "training_data", "max_new_tokens", "beams", "cache")
-"""Options of `evaluate` for a MEIT model only."""
-MORE_ONLY = ("prompts", "allow_outside")
-"""Options of `evaluate` for a MoRE model only."""
+BENCH_OPTIONS = {"bert_model", "wordnet", "max_new_tokens", "beams", "cache"}
+"""Options of `evaluate` for a bench file, beside the options of every model."""
+MEIT_OPTIONS = BENCH_OPTIONS | {"training_data", "robustness"}
+"""Options of `evaluate` for a MEIT model and an instruction file."""
+MORE_OPTIONS = {"prompts", "allow_outside"}
+"""Options of `evaluate` for a MoRE model."""
+TGMM_OPTIONS = {"task", "bayes", "validation", "sensitivity", "temperature", "explain", "dtype", "robustness"}
+"""Options of `evaluate` for a TGMM model."""
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """The arguments of `evaluate`.
+
+    Attributes:
+        model: Directory or Hub repository of the saved model.
+        data: Path of the data.
+        out: Directory to write.
+        split: Name of the scored split.
+        seed: Seed of the bootstrap.
+        bootstrap: Number of resamples.
+        batch_size: Patients in a batch.
+        given: Option that only some models take -> its value, if it was given.
+    """
+
+    model: str
+    data: Path
+    out: Path
+    split: str
+    seed: int
+    bootstrap: int
+    batch_size: int
+    given: dict[str, Any]
+
+    def refuse_all_but(self, allowed: set[str], subject: str) -> None:
+        """Refuse the given options that are not for `subject`, such as "a TGMM model"."""
+        names = [f"--{name.replace('_', '-')}" for name in self.given if name not in allowed]
+        if names:
+            raise typer.BadParameter(f"{', '.join(names)}: not for {subject}")
 
 
 def evaluate(
@@ -147,96 +179,130 @@ def evaluate(
     """
     announce_hub(model)
     from tgmm_hf.data.ecg_reports import HEARTCARE, MEIT, saved_kind
-
-    options = {"task": task, "bayes": bayes, "validation": validation, "sensitivity": sensitivity}
-    options |= {
-        "explain": explain,
-        "temperature": temperature,
-        "bert_model": bert_model,
-        "wordnet": wordnet,
-        "training_data": training_data,
-    }
-    options |= {"max_new_tokens": max_new_tokens, "beams": beams, "cache": cache}
-    options |= {
-        "dtype": dtype != NumberFormat.float32,
-        "prompts": prompts,
-        "allow_outside": allow_outside,
-        "robustness": robustness,
-    }
     from tgmm_hf.data.instructions import holds_questions
 
-    kind = saved_kind(model)
-    if kind == "more":
-        _refuse_options([name for name in (*TGMM_ONLY, *MEIT_ONLY, "robustness") if options[name]], "MoRE")
-        from tgmm_hf.data.note_index import names_findings
-        from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
-        from tgmm_hf.evaluation.more_tables import evaluate_more
-
-        if prompts and names_findings(model):
-            raise typer.BadParameter("--prompts: not for a MoRE model that was trained for findings")
-        chosen = MoreEvaluationSettings(split.value, prompts, seed, bootstrap, batch_size, allow_outside)
-        evaluate_more(model, data, out, chosen)
-        typer.echo((out / "metrics.txt").read_text())
-        typer.echo(f"{out / 'metrics.json'}")
-        return
-    is_reporter, is_bench = kind == MEIT, holds_questions(data)
-    if kind == HEARTCARE and not is_bench:
-        raise typer.BadParameter(f"a {kind} model is scored on a file of questions: `tgmm make-bench` writes one")
-    foreign_options = TGMM_ONLY if is_reporter or is_bench else MEIT_ONLY
-    _refuse_options(
-        [name for name in (*foreign_options, *MORE_ONLY) if options[name]], FAMILY_NAMES.get(kind or "", "TGMM")
-    )
-    if is_bench and (robustness or training_data):
-        raise typer.BadParameter("--robustness, --training-data: not for a bench file. Take an instruction file.")
-    if is_reporter or is_bench:
-        from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
-        from tgmm_hf.evaluation.text_metrics import TextResources
-        from tgmm_hf.reports.bench_report import evaluate_bench_with_page
-        from tgmm_hf.reports.reporter_report import evaluate_reporter_with_page
-
-        settings = ReporterEvaluationSettings(
-            split=split.value,
-            training_data=training_data,
-            resources=TextResources(bert_model, wordnet),
-            noise=robustness,
-            generate_kwargs={"max_new_tokens": max_new_tokens or LONGEST_REPORT, "num_beams": beams or 1},
-            seed=seed,
-            bootstrap=bootstrap,
-            batch_size=batch_size,
-            cache=cache,
-        )
-        (evaluate_bench_with_page if is_bench else evaluate_reporter_with_page)(model, data, out, settings)
-        typer.echo((out / "metrics.txt").read_text())
-        typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
-        return
-    from tgmm_hf.reports.evaluation_report import evaluate_with_report as evaluate_model
-
-    evaluate_model(
-        model,
-        data,
-        out,
-        split=split.value,
-        tasks=task or None,
+    given = _given_options(
+        task=task,
         bayes=bayes,
         validation=validation,
         sensitivity=sensitivity,
         temperature=temperature,
-        worse_inputs=robustness,
-        explained=explain,
-        seed=seed,
-        bootstrap=bootstrap,
-        batch_size=batch_size,
-        dtype=dtype.value,
+        explain=explain,
+        dtype=None if dtype == NumberFormat.float32 else dtype.value,
+        robustness=robustness,
+        bert_model=bert_model,
+        wordnet=wordnet,
+        training_data=training_data,
+        max_new_tokens=max_new_tokens,
+        beams=beams,
+        cache=cache,
+        prompts=prompts,
+        allow_outside=allow_outside,
     )
+    evaluation = _Evaluation(model, data, out, split.value, seed, bootstrap, batch_size, given)
+    kind = saved_kind(model)
+    if kind == "more":
+        _evaluate_more(evaluation)
+    elif holds_questions(data):
+        _evaluate_in_words(evaluation, is_bench=True)
+    elif kind == MEIT:
+        _evaluate_in_words(evaluation, is_bench=False)
+    elif kind in (HEARTCARE, "beat"):
+        raise typer.BadParameter(f"a {kind} model is scored on a file of questions: `tgmm make-bench` writes one")
+    else:
+        _evaluate_tgmm(evaluation)
+
+
+def _given_options(**options: Any) -> dict[str, Any]:
+    """Return the options that were given. An option that was not given is None, False, 0 or empty."""
+    return {name: value for name, value in options.items() if value}
+
+
+def _evaluate_more(evaluation: _Evaluation) -> None:
+    """Evaluate a MoRE model on a table of X-rays, ECGs and notes."""
+    from tgmm_hf.data.note_index import names_findings
+    from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
+    from tgmm_hf.evaluation.more_outputs import evaluate_more
+
+    evaluation.refuse_all_but(MORE_OPTIONS, "a MoRE model")
+    given = evaluation.given
+    if "prompts" in given and names_findings(evaluation.model):
+        raise typer.BadParameter("--prompts: not for a MoRE model that was trained for findings")
+    settings = MoreEvaluationSettings(
+        split=evaluation.split,
+        prompts=given.get("prompts"),
+        seed=evaluation.seed,
+        bootstrap=evaluation.bootstrap,
+        batch_size=evaluation.batch_size,
+        allow_outside=given.get("allow_outside", False),
+    )
+    evaluate_more(evaluation.model, evaluation.data, evaluation.out, settings)
+    typer.echo((evaluation.out / "metrics.txt").read_text())
+    typer.echo(f"{evaluation.out / 'metrics.json'}")
+
+
+def _evaluate_in_words(evaluation: _Evaluation, *, is_bench: bool) -> None:
+    """Evaluate a model on a bench file, or a MEIT model on an instruction file."""
+    from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
+    from tgmm_hf.evaluation.text_metrics import TextResources
+    from tgmm_hf.reports.bench_report import evaluate_bench_with_page
+    from tgmm_hf.reports.reporter_report import evaluate_reporter_with_page
+
+    if is_bench:
+        evaluation.refuse_all_but(BENCH_OPTIONS, "a bench file")
+        evaluate_with_page = evaluate_bench_with_page
+    else:
+        evaluation.refuse_all_but(MEIT_OPTIONS, "a MEIT model")
+        evaluate_with_page = evaluate_reporter_with_page
+    given = evaluation.given
+    settings = ReporterEvaluationSettings(
+        split=evaluation.split,
+        training_data=given.get("training_data"),
+        resources=TextResources(given.get("bert_model"), given.get("wordnet")),
+        noise=given.get("robustness", False),
+        generate_kwargs={
+            "max_new_tokens": given.get("max_new_tokens", LONGEST_REPORT),
+            "num_beams": given.get("beams", 1),
+        },
+        seed=evaluation.seed,
+        bootstrap=evaluation.bootstrap,
+        batch_size=evaluation.batch_size,
+        cache=given.get("cache"),
+    )
+    evaluate_with_page(evaluation.model, evaluation.data, evaluation.out, settings)
+    _print_results(evaluation.out)
+
+
+def _evaluate_tgmm(evaluation: _Evaluation) -> None:
+    """Evaluate a TGMM model on prepared data."""
+    from tgmm_hf.reports.evaluation_report import evaluate_with_report
+
+    evaluation.refuse_all_but(TGMM_OPTIONS, "a TGMM model")
+    given = evaluation.given
+    evaluate_with_report(
+        evaluation.model,
+        evaluation.data,
+        evaluation.out,
+        split=evaluation.split,
+        tasks=given.get("task"),
+        bayes=given.get("bayes"),
+        validation=given.get("validation"),
+        sensitivity=given.get("sensitivity"),
+        temperature=given.get("temperature", False),
+        worse_inputs=given.get("robustness", False),
+        explained=given.get("explain", 0),
+        seed=evaluation.seed,
+        bootstrap=evaluation.bootstrap,
+        batch_size=evaluation.batch_size,
+        dtype=given.get("dtype", NumberFormat.float32.value),
+    )
+    _print_results(evaluation.out)
+
+
+def _print_results(out: Path) -> None:
+    """Print the figures of an evaluation, and the paths of its files."""
     typer.echo((out / "metrics.txt").read_text())
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
-
-
-def _refuse_options(names: list[str], family: str) -> None:
-    """Refuse options that are for another kind of model. `names` are parameters of `evaluate`."""
-    if names:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise typer.BadParameter(f"{options}: not for a {family} model")
 
 
 def simple_models(

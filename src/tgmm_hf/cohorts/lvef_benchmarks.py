@@ -28,7 +28,7 @@ from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 TASK = "lvef"
-LVEF_TASK: dict[str, Any] = {
+LVEF_SETTINGS: dict[str, Any] = {
     "kind": "regression",
     "question": "How high is the left ventricular ejection fraction of this patient?",
     "candidates": [],
@@ -96,7 +96,7 @@ def curate_lvef(directory: str | Path, out: str | Path, *, view: str = "A4C") ->
     with whole_file(out / "missing.csv") as building:
         pd.DataFrame(cohort.missing, columns=["id", "split", "reason"]).to_csv(building, index=False)
     summary = {
-        "data_hash": read_cohort_table(out / "cohort.parquet", tasks={TASK: LVEF_TASK}).digest(),
+        "data_hash": read_cohort_table(out / "cohort.parquet", tasks={TASK: LVEF_SETTINGS}).digest(),
         "source": source,
         "view": view,
         "counts": {name: columns["split"].count(name) for name in SPLITS},

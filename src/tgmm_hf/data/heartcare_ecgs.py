@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays
 from tgmm_hf.families.heartcare.processing_heartcare import HeartcareProcessor, HeartcareRow
 from tgmm_hf.families.shared.ecg_conversations import Message
 from tgmm_hf.inputs.feature_extraction_ecg import PreparedEcg
@@ -16,7 +16,7 @@ ALL_LEADS = np.ones(len(LEADS), dtype=bool)
 
 
 class WindowsForCache:
-    """Gives windows of one number for every ECG, as `process_ecgs` stores them. Missing windows are zero.
+    """Gives windows of one number for every ECG, as `process_files` stores them. Missing windows are zero.
 
     Args:
         extractor: `BeatFeatureExtractor`.
@@ -39,7 +39,7 @@ class WindowsForCache:
 
 
 class PicturesForCache:
-    """Gives the drawn picture of an ECG, as `process_ecgs` stores it.
+    """Gives the drawn picture of an ECG, as `process_files` stores it.
 
     Args:
         processor: the processor.
@@ -73,8 +73,8 @@ class ProcessedStreams:
         pictures: (ECGs, 3, height, width).
     """
 
-    windows: ProcessedEcgs | None
-    pictures: ProcessedEcgs | None
+    windows: ProcessedArrays | None
+    pictures: ProcessedArrays | None
 
     @property
     def refused(self) -> dict[int, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tgmm_hf.data.manifest import CohortRow, CohortTable
 
-CENSORED_UNTIL = 1
+EVENT_CODE = 1
 """Code of an event, in the column event.<task>."""
 LONG_FOLLOW_UP = 30 * 365.25
 """Days. A longer follow-up is doubted, because hospitals' data bases are not so old."""
@@ -37,7 +37,7 @@ def validation_doubt(task: str, kind: str, values: Iterable[Any], candidates: in
         return None
     present = [int(value) for value in values if value is not None]
     if kind == "prognosis":
-        if any(value == CENSORED_UNTIL for value in present):
+        if any(value == EVENT_CODE for value in present):
             return None
         return (
             f"validation split: {task} has no event among {len(present)} patients, so no C-index can be computed. Put "

@@ -66,9 +66,9 @@ def add_decisions(
         negative = rest[0] if len(rest) == 1 else f"not {positive}"
         decided = positive if is_positive else negative
         answer["decision"] = {"answer": decided, "threshold": threshold["value"], "text": _rule(positive, threshold)}
-        if (most_probable := max(answer["probabilities"], key=answer["probabilities"].get)) != decided and (
-            is_positive or most_probable == positive
-        ):
+        most_probable = max(answer["probabilities"], key=answer["probabilities"].get)
+        is_contradicted = (most_probable == positive) != is_positive
+        if is_contradicted:
             prediction["notes"].append(
                 f"{name}: {most_probable!r} is the most probable candidate, and the decision is {decided!r}, because "
                 f"{answer['decision']['text']}"
@@ -217,7 +217,8 @@ def _answer_cells(name: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     if "probabilities" in answer:
         cells |= {f"{name}.{candidate}": probability for candidate, probability in answer["probabilities"].items()}
         decision = answer.get("decision") or {}
-        cells |= {f"{name}.{key}": decision.get(of, "") for key, of in (("decision", "answer"), ("threshold",) * 2)}
+        cells[f"{name}.decision"] = decision.get("answer", "")
+        cells[f"{name}.threshold"] = decision.get("threshold", "")
         if text := (answer.get("prediction_set") or {}).get("text"):
             cells[f"{name}.prediction_set"] = text
     if "findings" in answer:

@@ -1,13 +1,14 @@
-"""ECG files -> what the encoder of MEIT reads, once: an array in half precision, on the disk or in memory.
+"""Files of ECGs or X-rays -> what an encoder reads, once: an array on the disk or in memory.
 
-The values are between 0 and 1 (MEIT) or a few standard deviations (ST-MEM). Half precision changes a value between 0
-and 1 by at most 0.00025, which is about one microvolt of an ECG with a range of 4 mV.
+ECGs are stored in half precision. Their values are between 0 and 1 (MEIT) or a few standard deviations (ST-MEM). Half
+precision changes a value between 0 and 1 by at most 0.00025, which is about one microvolt of an ECG with a range of
+4 mV.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -21,70 +22,85 @@ from tgmm_hf.utils.names import LEADS
 from tgmm_hf.utils.output_lock import check_room, only_run
 
 FORMAT = 1
-"""Increase it when ECGs are read or checked in another way, so that no old cache is used."""
+"""Increase it when files are read or checked in another way, so that no old cache is used."""
 STEP = 500
-"""Number of ECGs after which an unfinished cache notes how far it is."""
+"""Number of files after which an unfinished cache notes how far it is."""
 
-ReadEcg = Callable[[int], Any]
-"""Function of the number of an ECG. It returns what the feature extractor takes."""
+ReadFile = Callable[[int], Any]
+"""Function of the number of a file. It returns what the extractor takes: a path, or what was read from it."""
+
+
+class Extractor(Protocol):
+    """Makes the array of one file.
+
+    It also has `cached_shape`, the shape of this array, or `num_samples` for 12 leads; and `cached_dtype` if the type
+    is not float16.
+    """
+
+    def prepare(self, file: Any, /) -> Any:
+        """Return an object whose `values` is the array. Raise a refusal for a file that cannot be used."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, which name the cache."""
 
 
 @dataclass(frozen=True)
-class ProcessedEcgs:
-    """Processed ECGs.
+class ProcessedArrays:
+    """The arrays of files.
 
     Attributes:
-        values: (ECGs, 12, samples) float16, or another array from the extractor. A row of an ECG that was refused is 0.
-        refused: Number of a refused ECG -> reason.
+        values: (files, ...): (ECGs, 12, samples) float16, or another array from the extractor. The row of a file that
+            was refused is 0.
+        refused: Number of a refused file -> reason.
     """
 
     values: np.ndarray
     refused: dict[int, str]
 
     def usable(self, numbers: Sequence[int]) -> list[int]:
-        """Return the numbers whose ECG was not refused."""
+        """Return the numbers whose file was not refused."""
         return [number for number in numbers if number not in self.refused]
 
 
-def process_ecgs(
+def process_files(
     number: int,
-    read: ReadEcg,
-    extractor: Any,
+    read: ReadFile,
+    extractor: Extractor,
     *,
     cache: Path | None = None,
     data_hash: str = "",
-) -> ProcessedEcgs:
-    """Process ECGs, or open the cache in which an earlier call has stored the same ECGs.
+) -> ProcessedArrays:
+    """Process files, or open the cache in which an earlier call has stored the same files.
 
     A stopped call goes on where it was. Only one call fills a cache at a time, because a second one would empty it.
 
     Args:
-        number: Number of ECGs.
-        read: Reads the ECG of a number.
-        extractor: `MeitFeatureExtractor` or `EcgFeatureExtractor`, or an object with `prepare`, `to_dict`,
-            `cached_shape` (the shape of what `prepare` returns) and, where it is not float16, `cached_dtype`.
-        cache: Directory of the cache. None keeps the ECGs in memory.
-        data_hash: Digest of the data, which names the ECGs in the cache.
+        number: Number of files.
+        read: Gives the file of a number.
+        extractor: A feature extractor of ECGs, or another [`Extractor`].
+        cache: Directory of the cache. None keeps the arrays in memory.
+        data_hash: Digest of the data, which names the files in the cache.
 
     Raises:
         TgmmError: if another run of this machine fills the cache now.
     """
-    of_one = getattr(extractor, "cached_shape", None) or (len(LEADS), extractor.num_samples)
+    given: Any = extractor
+    of_one = getattr(given, "cached_shape", None) or (len(LEADS), given.num_samples)
     shape, dtype = (number, *of_one), getattr(extractor, "cached_dtype", np.float16)
     if cache is None or not number:
         values = np.zeros(shape, dtype)
-        return ProcessedEcgs(values, _fill(values, read, extractor, range(number), {}, None))
+        return ProcessedArrays(values, _fill(values, read, extractor, range(number), {}, None))
     name = json_digest({"data": data_hash, "extractor": extractor.to_dict(), "format": FORMAT})[:32]
     file, state = cache / f"{name}.npy", cache / f"{name}.json"
     if _state(file, state)["done"] < number:
         with only_run(file):
             _fill_cache(file, state, (shape, dtype), read, extractor)
     refused = {int(key): reason for key, reason in _state(file, state)["refused"].items()}
-    return ProcessedEcgs(np.load(file, mmap_mode="r"), refused)
+    return ProcessedArrays(np.load(file, mmap_mode="r"), refused)
 
 
 class RowsOfEcgs:
-    """The ECG of each row, where several rows are about one ECG. It is indexed like the array of [`ProcessedEcgs`].
+    """The ECG of each row, where several rows are about one ECG. It is indexed like the array of [`ProcessedArrays`].
 
     Args:
         values: (ECGs, 12, samples).
@@ -100,27 +116,27 @@ class RowsOfEcgs:
 
 
 def process_rows(
-    rows: Sequence[Instruction], extractor: Any, *, cache: Path | None = None, data_hash: str = ""
-) -> ProcessedEcgs:
-    """Process the ECGs of rows as [`process_ecgs`] does. An ECG that several rows are about is processed once.
+    rows: Sequence[Instruction], extractor: Extractor, *, cache: Path | None = None, data_hash: str = ""
+) -> ProcessedArrays:
+    """Process the ECGs of rows as [`process_files`] does. An ECG that several rows are about is processed once.
 
     Args:
         rows: Rows of an instruction file or a bench file.
-        extractor: As in [`process_ecgs`].
-        cache: As in [`process_ecgs`].
-        data_hash: As in [`process_ecgs`].
+        extractor: As in [`process_files`].
+        cache: As in [`process_files`].
+        data_hash: As in [`process_files`].
 
     Returns:
         The ECGs, numbered by row.
     """
     paths = list(dict.fromkeys(row.ecg for row in rows))
-    ecgs = process_ecgs(len(paths), lambda number: paths[number], extractor, cache=cache, data_hash=data_hash)
+    ecgs = process_files(len(paths), lambda number: paths[number], extractor, cache=cache, data_hash=data_hash)
     if len(paths) == len(rows):
         return ecgs
     number_of = {path: number for number, path in enumerate(paths)}
     places = [number_of[row.ecg] for row in rows]
     refused = {row: ecgs.refused[number] for row, number in enumerate(places) if number in ecgs.refused}
-    return ProcessedEcgs(RowsOfEcgs(ecgs.values, places), refused)  # type: ignore[arg-type] # it is only indexed
+    return ProcessedArrays(RowsOfEcgs(ecgs.values, places), refused)  # type: ignore[arg-type] # it is only indexed
 
 
 def digest_of_ecgs(rows: Sequence[Instruction]) -> str:
@@ -138,19 +154,21 @@ def digest_of_ecgs(rows: Sequence[Instruction]) -> str:
 
 
 def _state(file: Path, state: Path) -> dict[str, Any]:
-    """Return how far a cache is: "done", the number of its ECGs, and "refused", number of an ECG -> reason."""
+    """Return how far a cache is: "done", the number of its files, and "refused", number of a file -> reason."""
     return read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
 
 
-def _fill_cache(file: Path, state: Path, form: tuple[tuple[int, ...], Any], read: ReadEcg, extractor: Any) -> None:
-    """Process the ECGs that a cache lacks.
+def _fill_cache(
+    file: Path, state: Path, form: tuple[tuple[int, ...], Any], read: ReadFile, extractor: Extractor
+) -> None:
+    """Process the files that a cache lacks.
 
     Args:
         file: The array of the cache.
         state: The file beside it that says how far it is.
-        form: Shape (ECGs, ...) and type of the array.
-        read: Reads an ECG.
-        extractor: The feature extractor.
+        form: Shape (files, ...) and type of the array.
+        read: Gives a file.
+        extractor: The extractor.
     """
     saved = _state(file, state)
     refused = {int(key): reason for key, reason in saved["refused"].items()}
@@ -174,17 +192,17 @@ def _open(file: Path, shape: tuple[int, ...], dtype: Any, is_new: bool) -> np.me
 
 def _fill(
     values: np.ndarray,
-    read: ReadEcg,
-    extractor: Any,
+    read: ReadFile,
+    extractor: Extractor,
     numbers: range,
     refused: dict[int, str],
     note: Callable[[int], None] | None,
 ) -> dict[int, str]:
-    """Process the ECGs `numbers` into `values`, in place. Return `refused` with the refused ECGs added.
+    """Process the files `numbers` into `values`, in place. Return `refused` with the refused files added.
 
-    `note` is called with the number of finished ECGs now and then, and at the end.
+    `note` is called with the number of finished files now and then, and at the end.
     """
-    for number in tqdm(numbers, desc="ECGs", disable=None):
+    for number in tqdm(numbers, desc="files", disable=None):
         try:
             values[number] = extractor.prepare(read(number)).values
         except ValueError as error:
@@ -194,3 +212,8 @@ def _fill(
         if note is not None and ((number + 1) % STEP == 0 or number + 1 == numbers.stop):
             note(number + 1)
     return refused
+
+
+ProcessedEcgs = ProcessedArrays
+process_ecgs = process_files
+"""Earlier names, which experiments/beat_ablations.py uses."""

@@ -53,7 +53,7 @@ def load_in_format(model_class: Any, model: str, dtype: str) -> Any:
     Args:
         model_class: Class of the model.
         model: Directory or Hub repository.
-        dtype: "float32"; "bfloat16", in which the running figures stay in float32; or "int8": the weights of linear
+        dtype: "float32"; "bfloat16", in which the running statistics stay in float32; or "int8": the weights of linear
             layers are whole numbers, and their inputs are rounded when they come (dynamic quantisation, CPU only).
 
     Raises:

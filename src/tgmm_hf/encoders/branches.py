@@ -159,7 +159,7 @@ class Branch(ABC):
     def __init__(
         self, encoder: PreTrainedModel, config: Any, dtype: torch.dtype, trainable_layers: int | None = None
     ) -> None:
-        self.encoder = encoder
+        self.encoder: Any = encoder
         self.config = config
         self.dtype = dtype
         self.trainable_layers = trainable_layers
@@ -215,11 +215,6 @@ class Branch(ABC):
         check_divisible(self.modality, self.encoder, self.trainable_layers)
         return self.trainable_layers
 
-    @property
-    def _divisible(self) -> Any:
-        """The encoder, after `layers_above` has found that it runs in two parts."""
-        return self.encoder
-
     def checked(self, features: torch.Tensor, number: int) -> torch.Tensor:
         """Return frozen features in the encoder's dtype. Raise a ValueError if they do not have `number` rows."""
         if len(features) != number:
@@ -260,9 +255,9 @@ class EcgBranch(Branch):
             return None
         samples = values[rows].to(self.encoder.dtype)
         if self.takes_lead_mask:
-            return self._divisible.run_lower_layers(samples, lead_mask[rows], above)
+            return self.encoder.run_lower_layers(samples, lead_mask[rows], above)
         samples = samples.masked_fill(~lead_mask[rows][..., None], 0.0)
-        return self._divisible.run_lower_layers(samples, above)
+        return self.encoder.run_lower_layers(samples, above)
 
     def forward_from_frozen(self, features: torch.Tensor, mask: torch.Tensor) -> EncodedPart:
         """Run the trained layers on activations (patients with an ECG, tokens, D) with lead mask (B, 12)."""
@@ -272,9 +267,9 @@ class EcgBranch(Branch):
             return self.empty(rows)
         states = self.checked(features, len(rows))
         if self.takes_lead_mask:
-            encoded = self._divisible.run_upper_layers(states, lead_mask[rows], above)
+            encoded = self.encoder.run_upper_layers(states, lead_mask[rows], above)
         else:
-            encoded = self._divisible.run_upper_layers(states, above)
+            encoded = self.encoder.run_upper_layers(states, above)
         return self._part(rows, lead_mask[rows], encoded)
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -344,7 +339,7 @@ class EchoBranch(Branch):
         rows, view_mask = self._checked_rows(values, mask)
         if not len(rows):
             return None
-        tokens = self._divisible.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
+        tokens = self.encoder.run_lower_layers(values[view_mask].to(self.encoder.dtype), above)
         # With no trained layer above, only the class token is read: one token of 393.
         return tokens if above or not self._class_token_only else tokens[:, :1]
 
@@ -355,7 +350,7 @@ class EchoBranch(Branch):
         if not len(rows):
             return self.empty(rows)
         states = self.checked(features, int(view_mask.sum()))
-        encoded = self._divisible.run_upper_layers(states, above, **self._class_token_only)
+        encoded = self.encoder.run_upper_layers(states, above, **self._class_token_only)
         return self._part(rows, view_mask, encoded)
 
     def _checked_rows(self, values: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

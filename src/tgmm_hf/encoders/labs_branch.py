@@ -6,10 +6,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..layers.cell_inputs import LabCells, LabNumbers
+from ..layers.cell_inputs import LabCells, LabNumbers, is_cell_encoder
 from ..layers.input_shapes import checked_text
 from .branches import Branch, EncodedPart, extra_outputs
-from .configuration_lab_cells import LabCellsConfig
 from .freezing import text_above_boundary, text_below_boundary
 from .row_finding import rows_with_text
 
@@ -41,7 +40,7 @@ class LabsBranch(Branch):
     @property
     def reads_cells(self) -> bool:
         """Whether the encoder reads lab cells as numbers beside the text."""
-        return self.numbers is not None or self.config.model_type == LabCellsConfig.model_type
+        return self.numbers is not None or is_cell_encoder(self.config)
 
     def forward(
         self, values: torch.Tensor, mask: torch.Tensor | None, cells: LabCells | None = None, **extra: Any

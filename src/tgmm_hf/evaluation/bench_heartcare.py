@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tgmm_hf.data.ecg_reports import HEARTCARE, PICTURE, SIGNAL, load_report_pipeline
 from tgmm_hf.data.heartcare_ecgs import PicturesForCache, ProcessedStreams, WindowsForCache, with_streams
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.bench_words import ReporterWords, Sight
 from tgmm_hf.evaluation.report_answers import Reporter
 from tgmm_hf.families.heartcare.processing_heartcare import HeartcareRow
@@ -69,7 +69,7 @@ class HeartcareWords(ReporterWords):
         """Process the windows of all ECGs, and draw the pictures of the asked ECGs, see `WordModel`."""
         processor: Any = self.reporter.pipe.processor
 
-        def processed(subset: Sequence[Instruction], extractor: Any) -> ProcessedEcgs:
+        def processed(subset: Sequence[Instruction], extractor: Any) -> ProcessedArrays:
             digest = "" if cache is None else digest_of_ecgs(subset)
             return process_rows(subset, extractor, cache=cache, data_hash=digest)
 

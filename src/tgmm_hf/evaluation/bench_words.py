@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tgmm_hf.data.bench_items import option_answer
 from tgmm_hf.data.ecg_reports import MEIT, SIGNAL, load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, asked_in
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.report_answers import Reporter
 from tgmm_hf.utils.code_revision import code_revision
 
@@ -107,7 +107,7 @@ class MeitWords(ReporterWords):
     ) -> None:
         pipe = load_report_pipeline(model, kind=MEIT)
         super().__init__(Reporter(pipe, batch_size, generate_kwargs or {}, progress=progress))
-        self.ecgs = ProcessedEcgs(np.zeros(0), {})
+        self.ecgs = ProcessedArrays(np.zeros(0), {})
 
     def open(self, rows: Sequence[Instruction], asked: int, cache: Path | None) -> dict[int, str]:
         """Process the ECGs, as `WordModel` describes it."""

@@ -21,18 +21,18 @@ from tgmm_hf.data.shards import check_shards
 from tgmm_hf.evaluation.chosen_tasks import choose_tasks, trained_tasks
 from tgmm_hf.evaluation.metrics import Bootstrap
 from tgmm_hf.evaluation.optimum import read_optimum
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
+from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.robustness import robustness
 from tgmm_hf.evaluation.slot_effects import slot_study, slot_warnings
 from tgmm_hf.evaluation.subgroups import describe_rows
 from tgmm_hf.evaluation.summary import compute_metrics
 from tgmm_hf.evaluation.unseen import check_unseen, prepared_data_hash, weights_digest
 from tgmm_hf.evaluation.validation_split import validation_rows
-from tgmm_hf.layers.prediction_sets import CONFIG_KEY
+from tgmm_hf.layers.prediction_sets import SETS_KEY
 from tgmm_hf.pipeline_binding import Binding, BindingCheck
 from tgmm_hf.pipeline_tgmm import code_revision
 from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES, SUBSET_NAMES
 from tgmm_hf.utils.versions import package_versions
 
 Reader = Callable[[Any, Any, Dataset, str], tuple[Any, Any]]
@@ -120,6 +120,71 @@ def compute_evaluation(
             chosen on are also scored or were trained on, or if a sensitivity or temperature is wanted without a
             validation split.
     """
+    inputs = _checked_inputs(model, data_dir, settings, processor)
+    predictor = _Predictor(inputs, settings, read)
+    study = slot_study(inputs.model)
+    predictions = predictor.predict(inputs.scored, model=study)
+    tasks = {name: inputs.model.config.tasks[name] for name in inputs.tasks}
+    tasks, stale = _tasks_without_stale_sets(tasks, inputs.binding)
+    sampling = {"seed": settings.seed, "replicates": settings.bootstrap}
+    truth, reference = inputs.optimum
+    metrics = _metrics_entry(inputs, settings) | compute_metrics(
+        predictions,
+        tasks,
+        validation=predictor.predict_validation(),
+        groups=describe_rows(inputs.scored),
+        truth=truth,
+        reference=reference,
+        sensitivity=settings.sensitivity,
+        temperature=settings.temperature,
+        **sampling,
+    )
+    metrics["versions"] = package_versions("scipy")
+    metrics["slots"] = study.figures(predictions, Bootstrap(settings.seed, settings.bootstrap)) if study else {}
+    metrics["warnings"] += slot_warnings(metrics["slots"])
+    if settings.worse_inputs:
+        metrics["robustness"] = robustness(predictor.predict, inputs.scored, predictions, tasks, **sampling)
+    texts = [*(check["text"] for check in inputs.binding.checks), *stale]
+    metrics["warnings"] = [*texts, *inputs.warnings, *metrics["warnings"]]
+    metrics["notes"] = [*metrics["notes"], *inputs.binding.notes]
+    return Evaluation(metrics, predictions, inputs.model, inputs.processor)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A model and data that fit together.
+
+    Attributes:
+        name: Name of the model.
+        directory: Its directory or Hub id, None for a model that was given as an object.
+        model: `TgmmModel`.
+        processor: Its processor.
+        binding: Result of the check that both were saved together.
+        run: The model's run record, None without a record.
+        data: Directory of the prepared data.
+        scored: Rows to be scored.
+        chosen_on: Validation rows to choose thresholds on, None without such rows.
+        tasks: Names of the tasks to be scored.
+        optimum: Truth and best figures of a synthetic cohort, None twice for other data.
+        warnings: Doubts about the data.
+    """
+
+    name: str
+    directory: Path | None
+    model: Any
+    processor: Any
+    binding: Binding
+    run: dict[str, Any] | None
+    data: str | Path
+    scored: Dataset
+    chosen_on: Dataset | None
+    tasks: list[str]
+    optimum: tuple[Any, Any]
+    warnings: list[str]
+
+
+def _checked_inputs(model: Any, data_dir: str | Path, settings: EvaluationSettings, processor: Any) -> _Inputs:
+    """Load and check what `compute_evaluation` needs. Arguments and errors are those of `compute_evaluation`."""
     directory = Path(model) if isinstance(model, str | Path) else None
     name, model, processor = _loaded(model, processor, settings.dtype)
     binding = _binding(model, processor)
@@ -129,70 +194,95 @@ def compute_evaluation(
         raise ValueError(f"{data_dir} has the splits {list(prepared)}, not {split!r}")
     check_shards(data_dir, [split])
     check_prepared(model.config, processor, read_json(Path(data_dir) / "prepare.json"))
-    data_hash = prepared_data_hash(data_dir)
-    warnings = check_unseen(directory, data_hash, prepared[split], split)
+    warnings = check_unseen(directory, prepared_data_hash(data_dir), prepared[split], split)
     run = _run_record(directory)
-    names, left_out = choose_tasks(model.config.tasks, prepared[split].column_names, trained_tasks(run), settings.tasks)
+    columns = prepared[split].column_names
+    names, left_out = choose_tasks(model.config.tasks, columns, trained_tasks(run), settings.tasks)
     chosen_on, doubts = _validation_rows(directory, data_dir, prepared, settings)
-    truth, reference = (None, None) if settings.bayes is None else read_optimum(settings.bayes)
-    collator = TgmmCollator(processor, model.config, training=False, seed=settings.seed)
+    return _Inputs(
+        name=name,
+        directory=directory,
+        model=model,
+        processor=processor,
+        binding=binding,
+        run=run,
+        data=data_dir,
+        scored=prepared[split],
+        chosen_on=chosen_on,
+        tasks=names,
+        optimum=(None, None) if settings.bayes is None else read_optimum(settings.bayes),
+        warnings=[*warnings, *doubts, *left_out],
+    )
+
+
+class _Predictor:
+    """Runs the model over prepared rows.
+
+    Args:
+        inputs: Model and data.
+        settings: Seed of the collator, batch size and progress bar.
+        read: As in `compute_evaluation`.
+    """
+
+    def __init__(self, inputs: _Inputs, settings: EvaluationSettings, read: Reader | None) -> None:
+        self.inputs, self.settings, self.read = inputs, settings, read
+        self.collator = TgmmCollator(inputs.processor, inputs.model.config, training=False, seed=settings.seed)
 
     def predict(
-        rows: Any, subsets: Sequence[str] = SUBSET_NAMES, source: str | Path = data_dir, asked: Any = model
+        self,
+        rows: Any,
+        subsets: Sequence[str] = SUBSET_NAMES,
+        *,
+        data: str | Path | None = None,
+        model: Any = None,
     ) -> Predictions:
-        collate: Any = collator
-        if read is not None:
-            rows, collate = read(model, processor, rows, prepared_data_hash(source))
+        """Predict rows under each subset.
+
+        Args:
+            rows: Prepared rows.
+            subsets: Names of subsets.
+            data: Directory of the prepared data that the rows come from. None for the scored data.
+            model: The model itself, or a wrapper that also notes what happens inside. None for the model itself.
+        """
+        collate: Any = self.collator
+        if self.read is not None:
+            data_hash = prepared_data_hash(self.inputs.data if data is None else data)
+            rows, collate = self.read(self.inputs.model, self.inputs.processor, rows, data_hash)
         return collect_predictions(
-            asked,
+            self.inputs.model if model is None else model,
             rows,
             collate,
             subsets=subsets,
-            tasks=names,
-            batch_size=settings.batch_size,
-            progress=settings.progress,
+            tasks=self.inputs.tasks,
+            batch_size=self.settings.batch_size,
+            progress=self.settings.progress,
         )
 
-    study = slot_study(model)
-    predictions = predict(prepared[split], asked=study or model)
-    tasks, stale = _tasks_without_stale_sets({name: model.config.tasks[name] for name in names}, binding)
-    sampling = {"seed": settings.seed, "replicates": settings.bootstrap}
-    figures = compute_metrics(
-        predictions,
-        tasks,
-        validation=None if chosen_on is None else predict(chosen_on, source=settings.validation or data_dir),
-        groups=describe_rows(prepared[split]),
-        truth=truth,
-        reference=reference,
-        sensitivity=settings.sensitivity,
-        temperature=settings.temperature,
-        **sampling,
-    )
-    metrics: dict[str, Any] = {
-        "model": name,
-        "data": str(Path(data_dir).name),
-        "data_hash": data_hash,
-        "code_revision": code_revision(model, processor),
-        "model_fingerprint": binding.model,
-        "processor_fingerprint": binding.processor,
-        "checks": binding.checks,
+    def predict_validation(self) -> Predictions | None:
+        """Predict the patients whom thresholds are chosen on. None without such patients."""
+        if self.inputs.chosen_on is None:
+            return None
+        return self.predict(self.inputs.chosen_on, data=self.settings.validation)
+
+
+def _metrics_entry(inputs: _Inputs, settings: EvaluationSettings) -> dict[str, Any]:
+    """Collect the entries of metrics.json that name the model and the data."""
+    model, directory = inputs.model, inputs.directory
+    return {
+        "model": inputs.name,
+        "data": str(Path(inputs.data).name),
+        "data_hash": prepared_data_hash(inputs.data),
+        "code_revision": code_revision(model, inputs.processor),
+        "model_fingerprint": inputs.binding.model,
+        "processor_fingerprint": inputs.binding.processor,
+        "checks": inputs.binding.checks,
         "weights": weights_digest(directory) if directory is not None and directory.is_dir() else None,
-        "split": split,
+        "split": settings.split,
         "dtype": settings.dtype,
         "synthetic": settings.bayes is not None,
         "components": {name: getattr(model.config, name) for name in ("fusion", "guidance", "response")},
-        "training": _training(run),
-        **figures,
-        "versions": package_versions("scipy"),
+        "training": _training(inputs.run),
     }
-    metrics["slots"] = study.figures(predictions, Bootstrap(settings.seed, settings.bootstrap)) if study else {}
-    metrics["warnings"] += slot_warnings(metrics["slots"])
-    if settings.worse_inputs:
-        metrics["robustness"] = robustness(predict, prepared[split], predictions, tasks, **sampling)
-    texts = [*(check["text"] for check in binding.checks), *stale]
-    metrics["warnings"] = [*texts, *warnings, *doubts, *left_out, *metrics["warnings"]]
-    metrics["notes"] = [*metrics["notes"], *binding.notes]
-    return Evaluation(metrics, predictions, model, processor)
 
 
 def _loaded(model: Any, processor: Any, dtype: str) -> tuple[str, Any, Any]:
@@ -226,7 +316,7 @@ def _tasks_without_stale_sets(
         The tasks, and a warning for each task whose sets or intervals were left out.
     """
     words = {
-        CONFIG_KEY: 'the stored prediction sets were fitted for other weights, so that predictions say "cannot say".',
+        SETS_KEY: 'the stored prediction sets were fitted for other weights, so that predictions say "cannot say".',
         INTERVALS_KEY: "the stored prediction intervals were fitted for other weights, so that predictions have none.",
     }
     stale = {name: [key for key in words if not binding.fits(task.get(key) or {})] for name, task in tasks.items()}

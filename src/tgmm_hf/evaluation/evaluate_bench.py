@@ -19,13 +19,13 @@ from tgmm_hf.evaluation.bench_signals import signal_figures
 from tgmm_hf.evaluation.bench_words import Sight
 from tgmm_hf.evaluation.evaluate_reporter import (
     NO_TRAINING_SPLIT,
-    SMALL_N,
     ReporterEvaluationSettings,
     Scoring,
     score_reports,
 )
 from tgmm_hf.evaluation.finding_figures import truth_in
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts
+from tgmm_hf.evaluation.notices import SMALL_N
 from tgmm_hf.evaluation.report_controls import (
     FREQUENT,
     MODEL,
@@ -51,7 +51,7 @@ NO_WORDS = "a {} model does not answer in words"
 NO_SIGNALS = "a {} model gives no signals"
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients. They do not cover the choice of the training seed.",
-    "Closed questions: chance is 0.25, also for who knows how frequent the statements are. By likelihood, the option "
+    "Closed questions: chance is 0.25. Knowing how frequent each statement is does not help. By likelihood, the option "
     "is chosen whose answer has the highest mean log-probability of a token. By letter, the letter at the start of the "
     "written answer counts, and an answer without a letter is wrong.",
     "Open questions: F1 of tokens and ROUGE-L against the reference, and F1 of the findings (micro) against the codes "

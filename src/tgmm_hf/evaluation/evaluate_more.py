@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.metrics import (
     resampled_average_precision,
 )
 from tgmm_hf.evaluation.note_retrieval import KINDS, SHUFFLED, Inputs, directions_of, evaluate_note_direction
+from tgmm_hf.evaluation.notices import SMALL_N
 from tgmm_hf.evaluation.report_controls import MODEL, exchanged_ecgs
 from tgmm_hf.evaluation.unseen import check_unseen, read_if_present, weights_digest
 from tgmm_hf.families.more.zero_shot_prompts import EncodedPrompts, encode_prompts, label_similarity
@@ -34,7 +35,6 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
-SMALL_N = 100
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients, of the queries; the candidates stay. They do not cover the "
     "choice of the training seed.",

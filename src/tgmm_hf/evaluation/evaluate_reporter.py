@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tgmm_hf.cohorts.finding_reader import Finding, read_findings
 from tgmm_hf.data.ecg_reports import MEIT, load_report_pipeline
 from tgmm_hf.data.instructions import Instruction, read_instructions, report_rows
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.finding_figures import (
     Truth,
     certainty_counts,
@@ -24,6 +24,7 @@ from tgmm_hf.evaluation.finding_figures import (
     truth_of,
 )
 from tgmm_hf.evaluation.metrics import LEVEL, bootstrap_counts, estimate, estimate_of_values
+from tgmm_hf.evaluation.notices import SMALL_N
 from tgmm_hf.evaluation.report_answers import GetValues, Reporter
 from tgmm_hf.evaluation.report_controls import (
     CONTROLS,
@@ -47,7 +48,6 @@ from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.versions import package_versions
 
-SMALL_N = 100
 NO_TRAINING_SPLIT = "{} has no train split. Name an instruction file with one by --training-data."
 NOTES = (
     "Intervals: 95 % percentile bootstrap over patients. They do not cover the choice of the training seed.",
@@ -200,14 +200,14 @@ def compute_reporter_evaluation(
     return ReporterEvaluation(metrics, scored, reports)
 
 
-def _process(pipe: Any, rows: Sequence[Instruction], cache: Path | None) -> ProcessedEcgs:
+def _process(pipe: Any, rows: Sequence[Instruction], cache: Path | None) -> ProcessedArrays:
     """Process the ECGs of rows of an instruction file, or open the cache that holds them."""
     extractor = pipe.processor.feature_extractor
     digest = "" if cache is None else digest_of_ecgs(rows)
     return process_rows(rows, extractor, cache=cache, data_hash=digest)
 
 
-def _values(ecgs: ProcessedEcgs, usable: Sequence[int], row: int) -> NDArray:
+def _values(ecgs: ProcessedArrays, usable: Sequence[int], row: int) -> NDArray:
     """Return the processed ECG of a scored row."""
     return ecgs.values[usable[row]].astype(np.float32)
 
@@ -261,7 +261,7 @@ def _changed(values: GetValues, change: Any, row: int) -> NDArray:
 def _from_training(
     reporter: Reporter,
     training: Sequence[Instruction],
-    ecgs: ProcessedEcgs,
+    ecgs: ProcessedArrays,
     rows: Sequence[Instruction],
     values: GetValues,
 ) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tgmm_hf.configuration_measured_tasks import INTERVALS_KEY
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
+from tgmm_hf.evaluation.predictions import whole_subset
 from tgmm_hf.evaluation.subgroups import shown_cases, shown_count
 from tgmm_hf.evaluation.tables import (
     Entries,
@@ -15,6 +15,7 @@ from tgmm_hf.evaluation.tables import (
     text_range,
     without_empty_columns,
 )
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def regression_table(task: str, entries: Entries) -> Table:

@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+
 LEVEL = 0.95
 
 
@@ -156,7 +158,7 @@ class Bootstrap(NamedTuple):
     """Seed and number of the bootstrap resamples."""
 
     seed: int = 0
-    replicates: int = 1000
+    replicates: int = BOOTSTRAP_RESAMPLES
 
 
 def bootstrap_counts(patients: ArrayLike, strata: ArrayLike | None, replicates: int, seed: int) -> NDArray:

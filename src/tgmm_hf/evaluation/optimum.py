@@ -13,8 +13,8 @@ import pandas as pd
 
 from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, difference, headline_counts, headline_figure
 from tgmm_hf.evaluation.metrics import Bootstrap, estimate
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 TRUTH_COLUMN = {"diagnosis": "posterior", "prognosis": "risk", "regression": "value", "multilabel": "finding"}
 """Kind of task -> first part of the names of its columns in truth.parquet."""

@@ -7,9 +7,9 @@ they can be put under each other. A C-index has its 95 % interval; the paper giv
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.tables import Entries, as_csv, tasks_of
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 NAMES = dict(zip(SUBSET_NAMES, ("Lab", "ECG", "ECHO", "Lab+ECG", "Lab+ECHO", "ECG+ECHO", "Lab+ECHO+ECG"), strict=True))
 """Subset -> its name in the paper."""

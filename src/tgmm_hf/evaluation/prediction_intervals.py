@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tgmm_hf.configuration_measured_tasks import INTERVALS_KEY
 from tgmm_hf.evaluation.metrics import Draws, Estimate, estimate, estimate_share, resampled_mean
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.layers.prediction_intervals import half_width_at
 from tgmm_hf.layers.prediction_sets import levels_of, rank_of_threshold
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def fit_prediction_intervals(predictions: Predictions, name: str, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from tgmm_hf.evaluation.metrics import Draws, estimate, estimate_share, resampled_mean
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
 from tgmm_hf.layers.prediction_sets import (
-    CONFIG_KEY,
+    SETS_KEY,
     candidates_in_set,
     levels_of,
     rank_of_threshold,
     thresholds_at,
 )
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def fit_thresholds(probabilities: ArrayLike, label: ArrayLike, levels: Sequence[float]) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def add_set_columns(table: pd.DataFrame, task: Mapping[str, Any]) -> pd.DataFram
         The table with the columns "covered@<level>" (whether the right candidate is in the set), "whole@<level>"
         (whether all candidates are) and "size@<level>" of every level. Unchanged if the task stores no sets.
     """
-    sets = task.get(CONFIG_KEY)
+    sets = task.get(SETS_KEY)
     if not sets:
         return table
     values, label = candidate_probabilities(table), table["label"].to_numpy(dtype=int)
@@ -120,7 +121,7 @@ def set_figures(rows: pd.DataFrame, draws: Draws, task: Mapping[str, Any]) -> di
         number of candidates) and "cannot_say" (share of sets that hold all candidates), with intervals; and
         "by_class", candidate -> "n", "coverage" and "cannot_say".
     """
-    figures = subgroup_sets(rows, draws).get(CONFIG_KEY, {})
+    figures = subgroup_sets(rows, draws).get(SETS_KEY, {})
     label = rows["label"].to_numpy(dtype=int)
     for level, entry in figures.items():
         covered, whole = rows[f"covered@{level}"].to_numpy(), rows[f"whole@{level}"].to_numpy()
@@ -128,7 +129,7 @@ def set_figures(rows: pd.DataFrame, draws: Draws, task: Mapping[str, Any]) -> di
             name: _shares(covered[label == index], whole[label == index], draws.by_outcome[:, label == index])
             for index, name in enumerate(task["candidates"])
         }
-    return {CONFIG_KEY: figures} if figures else {}
+    return {SETS_KEY: figures} if figures else {}
 
 
 def subgroup_sets(rows: pd.DataFrame, draws: Draws) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def subgroup_sets(rows: pd.DataFrame, draws: Draws) -> dict[str, Any]:
         size = rows[f"size@{level}"].to_numpy()
         entry = _shares(rows[column].to_numpy(), rows[f"whole@{level}"].to_numpy(), draws.free)
         figures[level] = entry | estimate(partial(resampled_mean, size), draws.free).entry("size")
-    return {CONFIG_KEY: figures} if figures else {}
+    return {SETS_KEY: figures} if figures else {}
 
 
 def _shares(covered: NDArray, is_whole: NDArray, counts: NDArray) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def coverage_warnings(metrics: Mapping[str, Any], tasks: Mapping[str, Mapping[st
     for task in tasks:
         missed = []
         for subset, entry in metrics.get(task, {}).items():
-            for level, figures in entry.get(CONFIG_KEY, {}).items():
+            for level, figures in entry.get(SETS_KEY, {}).items():
                 groups = {"all patients": figures} | figures["by_class"]
                 below = [name for name, each in groups.items() if _is_below(each, float(level))]
                 missed += [f"{subset}, {name} ({groups[name]['coverage']:.2f} at {level})" for name in below]

@@ -13,10 +13,8 @@ from tqdm.auto import tqdm
 
 from tgmm_hf.configuration_measured_tasks import MEASURED_KINDS
 from tgmm_hf.evaluation.measured_columns import array_of, measured_columns, refuse_broken
-from tgmm_hf.utils.names import MODALITIES, SUBSETS
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES, join_names
 
-SUBSET_NAMES: tuple[str, ...] = tuple("+".join(subset) for subset in SUBSETS)
-"""The seven modality subsets as metrics.json writes them: "labs", ..., "labs+ecg+echo"."""
 FULL = SUBSET_NAMES[-1]
 
 COLUMNS = (
@@ -194,7 +192,8 @@ def answer_batch(
     asked = [members[subset] for subset in subsets if present[subset].any()]
     answers = model.answer_subsets(encoded, tasks, asked)
     return present, {
-        task: {"+".join(subset): output for subset, output in by_subset.items()} for task, by_subset in answers.items()
+        task: {join_names(subset): output for subset, output in by_subset.items()}
+        for task, by_subset in answers.items()
     }
 
 

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, headline_counts, headline_figure, with_outcome
 from tgmm_hf.evaluation.metrics import Bootstrap, estimate
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions
+from tgmm_hf.evaluation.predictions import Predictions
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 Row = dict[str, Any]
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, difference, headline_counts, headline_figure
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, estimate
 from tgmm_hf.evaluation.predictions import FULL, Predictions
-from tgmm_hf.utils.names import MODALITIES, SLOTS, join_names
+from tgmm_hf.utils.names import MODALITIES, SLOT_NAMES, SLOTS, join_names
 
-SLOT_NAMES = tuple(join_names(slot) for slot in SLOTS)
 SHARED = tuple(join_names(slot) for slot in SLOTS if len(slot) > 1)
 ALL_SHARED = "all shared"
 """Name of the case in which all shared slots are masked together."""

@@ -18,7 +18,7 @@ from tgmm_hf.evaluation.diagnosis import decision_figures
 from tgmm_hf.evaluation.headline_figures import HEADLINE, SCORE, headline_figure, strata_of
 from tgmm_hf.evaluation.metrics import Estimate, bootstrap_draws, estimate
 from tgmm_hf.evaluation.prediction_sets import subgroup_sets
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, join_names
 
 SMALLEST_GROUP = 20
 """Number of admissions that a group needs to be scored. Smaller groups are only counted."""
@@ -64,7 +64,7 @@ def describe_rows(dataset: Dataset) -> pd.DataFrame:
         "ecg": [any(mask) for mask in columns["ecg_mask"]],
         "echo": [bool(views) for views in columns["clip_views"]],
     }
-    subsets = ["+".join(m for m in MODALITIES if present[m][index]) for index in range(len(cells))]
+    subsets = [join_names([name for name in MODALITIES if present[name][index]]) for index in range(len(cells))]
     return pd.DataFrame(
         {
             "sex": [{"F": "female", "M": "male"}.get(_text(row, "gender"), NOT_STATED) for row in cells],

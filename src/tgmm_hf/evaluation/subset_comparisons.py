@@ -15,7 +15,7 @@ from tgmm_hf.evaluation.headline_figures import (
     headline_figure,
 )
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, estimate
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def compare_subsets(table: pd.DataFrame, kind: str, whole: str, bootstrap: Bootstrap) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from tgmm_hf.evaluation.notices import NOTES, figure_warnings, unmet_warnings
 from tgmm_hf.evaluation.optimum import add_optimum_column, add_reference, optimum_figures
 from tgmm_hf.evaluation.prediction_intervals import interval_warnings
 from tgmm_hf.evaluation.prediction_sets import add_set_columns, coverage_warnings, set_figures
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, whole_subset
+from tgmm_hf.evaluation.predictions import Predictions, whole_subset
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.regression import regression_figures
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, evaluate_direction
 from tgmm_hf.evaluation.subgroups import subgroup_table
 from tgmm_hf.evaluation.subset_comparisons import compare_subsets
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES, SUBSET_NAMES
 
 
 def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with its own meaning
@@ -36,7 +37,7 @@ def compute_metrics(  # noqa: PLR0913 - each keyword is one optional input with 
     sensitivity: float | None = None,
     temperature: bool = False,
     seed: int = 0,
-    replicates: int = 1000,
+    replicates: int = BOOTSTRAP_RESAMPLES,
 ) -> dict[str, Any]:
     """Compute all figures of a set of predictions, without writing files. docs/metrics.md lists them.
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES, headline_of
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
+from tgmm_hf.evaluation.predictions import whole_subset
 from tgmm_hf.evaluation.subgroups import FEWEST_CASES, TITLES, shown_cases, shown_count, shown_counts, shown_parts
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 Entries = Mapping[str, Mapping[str, Any]]
 """Subset or direction -> figures: the value of a task in metrics.json."""

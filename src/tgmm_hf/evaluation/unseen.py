@@ -19,6 +19,8 @@ SEEN = "patients.json"
 """File in the training directory. It lists the patients of the training and the validation split that this model, and
 the models that it was fine-tuned from, have seen. It stays there, because a saved model that is shared must not list
 patients."""
+PRETRAIN_RECORD = "pretrain.json"
+"""File of a pre-trained encoder that says how it was trained."""
 
 UNKNOWN = "Whether the model has seen any of these patients in training could not be checked."
 
@@ -75,8 +77,8 @@ def _seen_by_weights(source: Path, seen: dict[str, Any] | None) -> dict[str, Any
     It does not if another training has begun in the same directory since the weights were saved. `seen` is the content
     of `SEEN` beside the weights, or None.
     """
-    run, pretraining = read_if_present(source / "run.json"), read_if_present(source / "pretrain.json")
-    data_hash = run["data_hash"] if run else pretraining["told"]["data_hash"] if pretraining else None
+    run, pretraining = read_if_present(source / "run.json"), read_pretrain_record(source)
+    data_hash = run["data_hash"] if run else pretraining["settings"]["data_hash"] if pretraining else None
     return None if seen is None or (data_hash is not None and seen["data_hash"] != data_hash) else seen
 
 
@@ -179,3 +181,16 @@ def patients_of(rows: Dataset) -> list[str]:
 def read_if_present(path: Path) -> dict[str, Any] | None:
     """Read a JSON file. None if there is no such file."""
     return read_json(path) if path.is_file() else None
+
+
+def read_pretrain_record(directory: Path) -> dict[str, Any] | None:
+    """Read `PRETRAIN_RECORD` of a pre-trained encoder. None if there is no such file.
+
+    Returns:
+        The content. Version 0.1 wrote "settings" as "told" and "rows" as "records"; they have their names of today.
+    """
+    record = read_if_present(directory / PRETRAIN_RECORD)
+    if record is None:
+        return None
+    new_names = {"told": "settings", "records": "rows"}
+    return {new_names.get(name, name): value for name, value in record.items()}

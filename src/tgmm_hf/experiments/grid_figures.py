@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from tgmm_hf.evaluation.comparisons import delong_test, holm
 from tgmm_hf.evaluation.metrics import UndefinedFigureError, bootstrap_counts, estimate, resampled_auc
 from tgmm_hf.evaluation.paper_tables import FIGURES
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.retrieval import CANDIDATES
 from tgmm_hf.evaluation.survival import resampled_c_index
 from tgmm_hf.evaluation.tables import tasks_of
 from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES, SUBSET_NAMES
 
 Runs = Mapping[str, Mapping[int, Path]]
 """Row of the tables -> seed -> output directory of `tgmm evaluate`."""

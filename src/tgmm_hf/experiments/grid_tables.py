@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from tgmm_hf.evaluation.paper_tables import FIGURES, MULTIMODAL, NAMES, PAPER_DIRECTIONS, WITHOUT_ECHO, ticks
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.tables import text_estimate, text_number, text_p
 from tgmm_hf.experiments.grid_figures import FigurePlace
 from tgmm_hf.reports.figures import differences_figure, render
 from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""

@@ -23,8 +23,10 @@ from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
-SETTINGS_ATTRIBUTE = "told"
+SETTINGS_ATTRIBUTE = "settings"
 """Attribute of the optuna study with the settings of the search."""
+OLD_SETTINGS_ATTRIBUTE = "told"
+"""Name of this attribute in version 0.1."""
 
 
 def search(path: str | Path) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _claim(study: Any, search: Search, data_hash: str) -> None:
     run = {name: value for name, value in search.base.to_dict().items() if name != "output"}
     now = {"run": run, "settings": settings, "seed": search.plan.seed, "data_hash": data_hash}
     now |= {"weights": weights} if (weights := weights_of_sources(search.base)) else {}
-    before = study.user_attrs.get(SETTINGS_ATTRIBUTE, now)
+    before = study.user_attrs.get(SETTINGS_ATTRIBUTE, study.user_attrs.get(OLD_SETTINGS_ATTRIBUTE, now))
     if different := differences(before, now, MAY_CHANGE):
         key = different[0]
         raise ValueError(

@@ -25,6 +25,7 @@ from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
 from tgmm_hf.utils.model_names import is_local_model
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 RANDOM_ORDERS = 3
@@ -45,7 +46,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     patients: int | None = None,
     beside_model: bool = False,
     seed: int = 0,
-    bootstrap: int = 1000,
+    bootstrap: int = BOOTSTRAP_RESAMPLES,
 ) -> dict[str, Any]:
     """Measure the explanations of a model and write explanation_check.json, explanation_check.md and patients/*.json.
 

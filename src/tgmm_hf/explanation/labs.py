@@ -18,6 +18,7 @@ from tgmm_hf.explanation.shapley import sampled_shapley_values, shapley_values, 
 from tgmm_hf.inputs.lab_scales import cell_inputs, cell_spans
 from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, gender_of
 from tgmm_hf.inputs.optional_packages import require_package
+from tgmm_hf.layers.cell_inputs import is_cell_encoder
 from tgmm_hf.utils.files import whole_file
 from tgmm_hf.utils.names import CELL_ARGUMENTS
 
@@ -104,17 +105,12 @@ def token_gradients(patient: PatientScore) -> np.ndarray:
     names = ("input_ids", "attention_mask", *CELL_ARGUMENTS)
     inputs = {name: patient.inputs[name] for name in names if name in patient.inputs}
     model = patient.model
-    if is_cell_encoder(model):
+    if is_cell_encoder(model.config.labs_config):
         return _cell_gradients(patient, inputs)
     layer = model.labs_numbers if model.config.labs_numbers else model.get_input_embeddings()
     with input_gradients(model), captured(layer) as kept:
         activations, gradients = kept.with_gradients(patient.with_inputs("labs", **inputs)[0])
     return (gradients * activations).sum(-1)[0].double().cpu().numpy()
-
-
-def is_cell_encoder(model: Any) -> bool:
-    """Tell whether the labs encoder of a model has one token for each cell, and none for words."""
-    return model.config.labs_config.model_type == "lab_cells"
 
 
 def _cell_gradients(patient: PatientScore, inputs: dict[str, torch.Tensor]) -> np.ndarray:
@@ -130,7 +126,7 @@ def explain_cells_by_gradient(patient: PatientScore, processor: Any, labs: LabsT
     It needs one forward and one backward pass. The values do not sum to the score. Arguments as in `explain_cells`.
     """
     row = used_cells(labs)
-    if is_cell_encoder(patient.model):
+    if is_cell_encoder(patient.model.config.labs_config):
         spans = cell_spans(processor.write_labs(row), processor.labs_scales, processor.labs_object)
         cell_of_token = [None, *(span.cell for span in spans)]
     else:
@@ -148,7 +144,7 @@ def explain_tokens(patient: PatientScore, processor: Any, labs: LabsText) -> Att
     Raises:
         ValueError: if the labs encoder reads cells and not the tokens of the text.
     """
-    if is_cell_encoder(patient.model):
+    if is_cell_encoder(patient.model.config.labs_config):
         raise ValueError(
             "The labs encoder lab_cells has one token for each cell and none for words. Explain the cells: "
             "explain_cells or explain_cells_by_gradient."

@@ -31,6 +31,7 @@ from tgmm_hf.explanation.verified import CHECK_FILE
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 ENCODERS = tuple(f"{start}{kind}_encoder" for start in ("", "more.") for kind in ("xray", "ecg", "text"))
 """Start of the names of the encoders' weights."""
@@ -61,7 +62,7 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
     *,
     beside_model: Path | None = None,
     seed: int = 0,
-    bootstrap: int = 1000,
+    bootstrap: int = BOOTSTRAP_RESAMPLES,
 ) -> dict[str, Any]:
     """Measure the maps of all methods, and write explanation_check.json, explanation_check.md and cases/*.json.
 

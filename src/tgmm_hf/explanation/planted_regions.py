@@ -26,6 +26,7 @@ from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
 from tgmm_hf.inputs.xray_reading import read_xray
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
 from tgmm_hf.utils.model_names import is_local_model
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 BOX = ("x0", "y0", "x1", "y1")
@@ -41,7 +42,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
     *,
     beside_model: bool = False,
     seed: int = 0,
-    bootstrap: int = 1000,
+    bootstrap: int = BOOTSTRAP_RESAMPLES,
 ) -> dict[str, Any]:
     """Measure the maps of a saved MoRE model on the planted regions of the X-rays of a note table.
 

@@ -11,9 +11,7 @@ import torch
 
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.scoring import PatientScore
-from tgmm_hf.utils.names import MODALITIES, SLOTS, join_names
-
-SLOT_NAMES = tuple(join_names(slot) for slot in SLOTS)
+from tgmm_hf.utils.names import MODALITIES, SLOT_NAMES
 
 
 def explain_slots(patient: PatientScore) -> tuple[Attribution, ...]:
@@ -27,7 +25,7 @@ def explain_slots(patient: PatientScore) -> tuple[Attribution, ...]:
     with torch.no_grad():
         output = patient.model.answer(patient.encoded, patient.question.task)
     mask = output.slot_mask[0].cpu().numpy()
-    if len(mask) != len(SLOTS):
+    if len(mask) != len(SLOT_NAMES):
         return ()
     candidates = tuple(patient.model.config.tasks[patient.question.task]["candidates"])
     maps = []
@@ -80,9 +78,9 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 def _gates(gates: dict[str, dict[str, torch.Tensor]], mask: np.ndarray) -> np.ndarray:
     """Return the mean gates (7 slots, 3 modalities) of the first patient; NaN where there is no gate."""
-    values = np.full((len(SLOTS), len(MODALITIES)), np.nan)
-    for row, slot in enumerate(SLOTS):
-        for name, gate in gates.get(join_names(slot), {}).items():
+    values = np.full((len(SLOT_NAMES), len(MODALITIES)), np.nan)
+    for row, slot in enumerate(SLOT_NAMES):
+        for name, gate in gates.get(slot, {}).items():
             if mask[row]:
                 values[row, MODALITIES.index(name)] = float(gate[0])
     return values

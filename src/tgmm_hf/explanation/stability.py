@@ -19,6 +19,7 @@ from tgmm_hf.explanation.randomised import rank_correlation
 from tgmm_hf.explanation.summary import mean_with_interval
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json
+from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 Patients = Mapping[str, Mapping[str, Any]]
 """Name of a patient's file -> modality -> what `check.measure` returns."""
@@ -26,7 +27,7 @@ DIFFERING = ("weights", "model")
 """Settings in which the checks of two trainings may differ."""
 
 
-def stability(checks: Sequence[str | Path], bootstrap: int = 1000, seed: int = 0) -> dict[str, Any]:
+def stability(checks: Sequence[str | Path], bootstrap: int = BOOTSTRAP_RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Compare the maps of several trainings.
 
     Args:

@@ -8,10 +8,9 @@ from huggingface_hub import EvalResult
 
 from tgmm_hf.evaluation.headline_figures import headline_of
 from tgmm_hf.evaluation.measured_tables import finding_table
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES
 from tgmm_hf.evaluation.subgroups import SMALLEST_GROUP, TITLES, shown_count, shown_counts
 from tgmm_hf.evaluation.tables import CASES, text_estimate, text_threshold
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, SUBSET_NAMES, join_names
 
 FIGURES = {
     "auc": "AUC",
@@ -37,7 +36,7 @@ FIGURES = {
 }
 """Figure of metrics.json -> its name in a card. Other figures do not go into a card."""
 
-WHOLE = "+".join(MODALITIES)
+WHOLE = join_names(MODALITIES)
 """Subset of all three modalities."""
 
 HEADLINES = ("auc", "c_index", "mae", "macro_auc")

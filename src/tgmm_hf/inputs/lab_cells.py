@@ -19,7 +19,7 @@ from .lab_columns import (
     to_canonical,
     unit_factors,
 )
-from .lab_letters import may_be_age_and_gender, plain_letters
+from .lab_letters import is_range, may_be_age_and_gender, plain_letters
 from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
@@ -229,12 +229,17 @@ def read_cell(written: str, raw: Any) -> LabCell | None:
     # A converted value has no more digits than the laboratory gave, but three at least: 124 umol/L is 1.40 mg/dL.
     is_rounded = number != reading.number
     text = format_number(float(f"{number:.{_significant_digits(reading.number)}g}") if is_rounded else number)
-    was_converted = bool(reading.unit) and not is_canonical_unit(column, reading.unit) and is_rounded
-    unit = column.unit if reading.unit else ""
-    value = f"{reading.sign}{text}"
-    unusual = is_unusual(column, number, reading.sign)
     return LabCell(
-        column.name, value, unit, number, column, was_converted, reading.flag, tuple(units), unusual, reading.unit
+        name=column.name,
+        value=f"{reading.sign}{text}",
+        unit=column.unit if reading.unit else "",
+        number=number,
+        column=column,
+        was_converted=bool(reading.unit) and not is_canonical_unit(column, reading.unit) and is_rounded,
+        flag=reading.flag,
+        other_units=tuple(units),
+        is_unusual=is_unusual(column, number, reading.sign),
+        given_unit=reading.unit,
     )
 
 
@@ -288,7 +293,7 @@ def _read_text_cell(text: str, unit: str, column: LabColumn) -> LabCell | None:
         raise CellRefusedError(
             f"{quoted(text)} has a comma, which may be a decimal or a thousands sign; write 1.4 or 5210"
         )
-    if any(character.isdigit() for character in text) and not _is_range(text):
+    if any(character.isdigit() for character in text) and not is_range(text):
         raise CellRefusedError("the text is neither a number nor a range such as 2-4; a date or a code is no result")
     if unit and not is_canonical_unit(column, unit):
         raise CellRefusedError(
@@ -309,14 +314,6 @@ def _refuse_doubtful_end(column: LabColumn, number: float, unit: str) -> None:
     units = [] if unit else unit_doubt(column, number, unit)
     if units and not is_normal(column, number):
         raise CellRefusedError(_doubt(column, NumberReading("", number, unit), number, units), "labs_doubtful_unit")
-
-
-def _is_range(text: str) -> bool:
-    """Tell whether a text is a range "2-4" of two rising numbers without leading zeros, as some laboratories report."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", text)
-    if match is None or any(re.match(r"0\d", number) for number in match.groups()):
-        return False
-    return float(match[1]) < float(match[2])
 
 
 def _value_and_unit(raw: Any) -> tuple[Any, str]:

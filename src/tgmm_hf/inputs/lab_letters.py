@@ -1,4 +1,4 @@
-"""Write the text of a laboratory cell with letters that tokenizers know, and read what stands behind an age."""
+"""Write the text of a laboratory cell with letters that tokenizers know, and read ages and ranges."""
 
 import re
 import unicodedata
@@ -43,4 +43,12 @@ def may_be_age_and_gender(text: str) -> bool:
     return match is not None and ADULT_AGE <= float(match["age"]) <= OLDEST_AGE
 
 
-__all__ = ["may_be_age_and_gender", "plain_letters"]
+def is_range(text: str) -> bool:
+    """Tell whether a text is a range "2-4" of two rising numbers without leading zeros, as some laboratories report."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)", text)
+    if match is None or any(re.match(r"0\d", number) for number in match.groups()):
+        return False
+    return float(match[1]) < float(match[2])
+
+
+__all__ = ["is_range", "may_be_age_and_gender", "plain_letters"]

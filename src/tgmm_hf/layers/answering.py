@@ -16,7 +16,7 @@ from .fusion import FusionOutput, own_slot
 from .guidance import GuidedOutput, TextualGuidance, pool_slots
 from .label_checks import asked_tasks, checked_labels
 from .measured_answers import head_fields, head_losses
-from .response import CandidateScores, ResponseDecoder, score_candidates
+from .response import CandidateScores, ResponseDecoder, risk_of, score_candidates
 from .slot_reading import SharedSlotGain
 from .task_losses import answer_losses, retrieval_losses, weighted_loss
 from .task_output import TgmmOutput
@@ -214,4 +214,4 @@ def _answer_fields(settings: Mapping[str, Any], values: torch.Tensor) -> dict[st
     if settings["kind"] in MEASURED_KINDS:
         return dict(head_fields(settings, values))
     fields: dict[str, Any] = {"logits": values, "probabilities": values.softmax(-1)}
-    return fields | ({"risk": values[:, 1] - values[:, 0]} if settings["kind"] == "prognosis" else {})
+    return fields | ({"risk": risk_of(values)} if settings["kind"] == "prognosis" else {})

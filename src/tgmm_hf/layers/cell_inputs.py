@@ -101,9 +101,14 @@ class LabNumbers(nn.Module):
         init.zeros_(self.vectors)
 
 
+def is_cell_encoder(labs_config: Any) -> bool:
+    """Tell whether the configuration of a labs encoder is of one with a token for each cell, and none for words."""
+    return bool(labs_config.model_type == "lab_cells")
+
+
 def reads_cells(config: Any) -> bool:
     """Tell whether a `TgmmConfig` is of a model that reads lab cells as numbers."""
-    return config.labs_numbers or config.labs_config.model_type == "lab_cells"
+    return config.labs_numbers or is_cell_encoder(config.labs_config)
 
 
 def check_cells_of_config(config: Any) -> None:
@@ -120,7 +125,7 @@ def check_cells_of_config(config: Any) -> None:
             "This model reads lab cells as numbers, so config.labs_scales has to name the columns of the training "
             "rows: `fit_labs_scales` (inputs/lab_scales.py) computes them, and `tgmm train` does."
         )
-    if config.labs_config.model_type == "lab_cells":
+    if is_cell_encoder(config.labs_config):
         if config.labs_numbers:
             raise ValueError("labs_numbers is for text encoders. The encoder lab_cells reads the numbers itself.")
         if config.labs_config.num_columns != columns:
@@ -129,4 +134,4 @@ def check_cells_of_config(config: Any) -> None:
             )
 
 
-__all__ = ["LabCells", "LabNumbers", "check_cells_of_config", "reads_cells"]
+__all__ = ["LabCells", "LabNumbers", "check_cells_of_config", "is_cell_encoder", "reads_cells"]

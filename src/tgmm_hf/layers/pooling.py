@@ -30,7 +30,7 @@ class TgmmStandardise(nn.Module):
         eps: added to the variance.
 
     Attributes:
-        is_held: True to keep the running statistics in training too, see `hold_running_figures`.
+        is_held: True to keep the running statistics in training too, see `hold_running_statistics`.
         updates_under_adapters: True to update them although the model has adapters, because they are saved with it.
     """
 
@@ -89,7 +89,7 @@ class TgmmStandardise(nn.Module):
         return values - (mean - mean.detach())
 
 
-def hold_running_figures(model: nn.Module) -> None:
+def hold_running_statistics(model: nn.Module) -> None:
     """Hold the running statistics of a model whose adapters do not save them; let all others run. In place.
 
     PEFT saves the weights of adapters and the modules that `modules_to_save` names. Running statistics that changed
@@ -107,7 +107,7 @@ def hold_running_figures(model: nn.Module) -> None:
             module.is_held = has_adapters and not is_saved
             if module.is_held:
                 logger.warning_once(
-                    "The adapters do not save `standardise`, so its running figures stay as they are. To train them "
+                    "The adapters do not save `standardise`, so its running statistics stay as they are. To train them "
                     'too, add modules_to_save=["standardise"] to the LoraConfig.'
                 )
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-CONFIG_KEY = "prediction_sets"
+SETS_KEY = "prediction_sets"
 """Key of a task in the configuration: {"subsets": {subset: thresholds}, "weights", "fitted_on"}."""
 LEVELS_KEY = "set_levels"
 """Key of a task in the configuration: the levels that are fitted, the main one first."""
@@ -82,7 +82,7 @@ def describe_set(
         of the only candidate, or "cannot say at 90 %".
     """
     candidates = list(task["candidates"])
-    thresholds = thresholds_at(task[CONFIG_KEY], subset, level) if is_fitting else None
+    thresholds = thresholds_at(task[SETS_KEY], subset, level) if is_fitting else None
     kept = candidates_in_set(probabilities, thresholds)
     names = [candidates[index] for index in kept]
     if len(names) == 1:
@@ -108,9 +108,9 @@ def describe_set(
 
 
 __all__ = [
-    "CONFIG_KEY",
     "DEFAULT_LEVELS",
     "LEVELS_KEY",
+    "SETS_KEY",
     "candidates_in_set",
     "describe_set",
     "fewest_patients",

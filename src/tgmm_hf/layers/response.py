@@ -35,6 +35,11 @@ class CandidateScores:
     generated: bool = True
 
 
+def risk_of(logits: torch.Tensor) -> torch.Tensor:
+    """Compute the risk score (B,) of a prognosis: log-likelihood of the second candidate, minus that of the first."""
+    return logits[:, 1] - logits[:, 0]
+
+
 def score_candidates(config: TgmmConfig, response: nn.Module, guided: GuidedOutput, task: str) -> CandidateScores:
     """Score the candidates of a task with the response decoder, or with a linear layer (paper, table 6).
 

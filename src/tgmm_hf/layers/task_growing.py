@@ -47,7 +47,7 @@ def add_task(model: AnswersTasks, name: str, settings: dict[str, Any], tokenizer
     config = model.config
     if name in config.tasks:
         raise ValueError(f"The model already has a task {name!r}. Choose another name.")
-    task = TgmmTask(settings)
+    task: TgmmTask = dict(settings)
     check_task(name, task)
     if task["kind"] in CANDIDATE_KINDS and not hasattr(model, "response"):
         raise ValueError("This model has no response module, because it was built without a diagnosis or prognosis.")

@@ -16,7 +16,7 @@ from .losses import (
     survival_losses,
     unlikelihood_loss,
 )
-from .response import CandidateScores
+from .response import CandidateScores, risk_of
 from .task_output import TgmmOutput
 
 Task = Mapping[str, Any]
@@ -54,7 +54,7 @@ def answer_losses(
         tokens = gather_batch(scores.token_log_probs)
         losses["lm"] = language_model_loss(tokens, scores.token_mask, answers, weights)
     if task["kind"] == "prognosis":
-        risk = scores.logits[:, 1] - scores.logits[:, 0]
+        risk = risk_of(scores.logits)
         losses |= survival_losses(risk, labels["time"], labels["event"], labelled, task["margin"], copies)
     return losses
 

@@ -15,10 +15,11 @@ from sklearn.metrics import roc_curve
 from tgmm_hf.evaluation.calibration import recalibration_line
 from tgmm_hf.evaluation.headline_figures import HEADLINE_TITLES
 from tgmm_hf.evaluation.metrics import ALL_AGREE, bootstrap_counts
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, whole_subset
+from tgmm_hf.evaluation.predictions import whole_subset
 from tgmm_hf.evaluation.subgroups import shown_count, shown_counts, shown_parts
 from tgmm_hf.evaluation.survival_curves import aalen_johansen, kaplan_meier
 from tgmm_hf.reports.figure_parts import draw_no_skill, write_reason
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 COLOURS = dict(
     zip(SUBSET_NAMES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"), strict=True)

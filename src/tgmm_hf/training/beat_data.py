@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays
 from tgmm_hf.families.heartcare.configuration_beat import BeatConfig
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.utils.errors import TgmmError
@@ -26,7 +26,7 @@ class RecordingRows(Dataset):
         ecgs: Filtered recordings.
     """
 
-    def __init__(self, numbers: Sequence[int], ecgs: ProcessedEcgs) -> None:
+    def __init__(self, numbers: Sequence[int], ecgs: ProcessedArrays) -> None:
         self.numbers, self.ecgs = numbers, ecgs
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ def recordings_of(rows: Sequence[Instruction]) -> list[Instruction]:
     return list(first.values())
 
 
-def recording_splits(rows: Sequence[Instruction], ecgs: ProcessedEcgs) -> dict[str, RecordingRows]:
+def recording_splits(rows: Sequence[Instruction], ecgs: ProcessedArrays) -> dict[str, RecordingRows]:
     """Share out the usable recordings: split -> rows.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from tgmm_hf.data.instructions import Instruction, read_instructions, rows_in_words
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_rows
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, digest_of_ecgs, process_rows
 from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import Run
@@ -49,7 +49,7 @@ def patients_by_split(rows: Sequence[Instruction]) -> dict[str, Dataset]:
     }
 
 
-def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should_save: bool) -> ProcessedEcgs:
+def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should_save: bool) -> ProcessedArrays:
     """Process the ECGs once, in the first process. The other processes open the stored values.
 
     Args:
@@ -61,7 +61,7 @@ def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should
     cache = Path(run.data.cache) if run.data.cache else run.training_directory / ECGS
     digest = digest_of_ecgs(rows)
 
-    def processed() -> ProcessedEcgs:
+    def processed() -> ProcessedArrays:
         return process_rows(rows, extractor, cache=cache, data_hash=digest)
 
     with fail_together():

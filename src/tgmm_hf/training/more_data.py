@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from tgmm_hf.data.file_reading import file_state
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, process_ecgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, process_files
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.xray_reading import read_xray
 from tgmm_hf.training.file_run import FileRun
@@ -40,8 +40,8 @@ class StoredInputs:
         ecg_number: Path of an ECG that can be used -> its number.
     """
 
-    xrays: ProcessedEcgs
-    ecgs: ProcessedEcgs
+    xrays: ProcessedArrays
+    ecgs: ProcessedArrays
     xray_number: dict[str, int]
     ecg_number: dict[str, int]
 
@@ -59,7 +59,7 @@ class StoredInputs:
 
 
 class _GreyXrays:
-    """Extractor that stores an X-ray before it is normalised, because it is augmented in between."""
+    """Gives X-rays before they are normalised, because they are augmented in between. An `Extractor`."""
 
     cached_dtype = np.uint8
 
@@ -113,14 +113,14 @@ def _process(run: FileRun, rows: Sequence[NoteRow], processor: MoreProcessor, is
         name: list(dict.fromkeys(path for row in rows if (path := getattr(row, name)) is not None))
         for name in ("xray", "ecg")
     }
-    xrays = process_ecgs(
+    xrays = process_files(
         len(files["xray"]),
         files["xray"].__getitem__,
         _GreyXrays(processor.image_processor),
         cache=cache,
         data_hash=_digest(files["xray"], ("",)),
     )
-    ecgs = process_ecgs(
+    ecgs = process_files(
         len(files["ecg"]),
         files["ecg"].__getitem__,
         processor.feature_extractor,

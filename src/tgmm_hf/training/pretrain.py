@@ -28,7 +28,7 @@ from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.lab_rows import columns_of
 from tgmm_hf.encoders.modeling_echo_mvit_pretraining import EchoMvitForPreTraining
 from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
-from tgmm_hf.evaluation.unseen import SEEN, seen_patients, training_directory
+from tgmm_hf.evaluation.unseen import PRETRAIN_RECORD, SEEN, read_pretrain_record, seen_patients, training_directory
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training.arguments import ModelArguments
 from tgmm_hf.training.checkpoints import TRAINING_FILES, discard, last_checkpoint
@@ -49,8 +49,6 @@ COLUMNS = {"labs": ("labs",), "ecg": ("ecg", "ecg_mask"), "echo": ("clips", "cli
 """Modality -> columns of prepared rows that its objective reads. Columns with labels are never read."""
 PRESENCE_COLUMN = {"labs": "labs", "ecg": "ecg_mask", "echo": "clip_views"}
 """Modality -> column that shows whether a patient has it."""
-PRETRAIN_RECORD = "pretrain.json"
-"""File of a pre-trained encoder that says how it was trained."""
 HARDLY_FELL = 0.95
 """Ratio of the last to the first validation loss above which a pre-training may have learned nothing."""
 OTHER_SETTINGS = "other settings or data: give another output, or start over with resume: never."
@@ -105,10 +103,10 @@ def _pretrain_one(
     """
     out = Path(arguments.output) / modality
     settings = _settings_of(arguments, modality, data_hash)
-    if (out / PRETRAIN_RECORD).is_file() and arguments.resume != "never":
-        finished = read_json(out / PRETRAIN_RECORD)
-        if finished["told"] == settings:
-            return dict(finished)
+    finished = read_pretrain_record(out)
+    if finished is not None and arguments.resume != "never":
+        if finished["settings"] == settings:
+            return finished
         raise ValueError(f"{out} holds an encoder of {OTHER_SETTINGS}")
     scratch = training_directory(out)
     _claim_training_directory(scratch, settings, arguments.resume)
@@ -123,8 +121,8 @@ def _pretrain_one(
     tokenizer = new_tokenizer(arguments.model, config, prepared)
     model, history = _trained(arguments, modality, config, tokenizer, rows, progress)
     pretrain_record = {
-        "told": settings,
-        "records": {split: len(rows[split]) for split in SPLITS},
+        "settings": settings,
+        "rows": {split: len(rows[split]) for split in SPLITS},
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(time.time() - started, 1),
         "versions": package_versions(),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tgmm_hf.data.instructions import Instruction
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays
 from tgmm_hf.families.meit.processing_meit import MeitProcessor
 from tgmm_hf.families.shared.ecg_conversations import Pieces, pad_left
 from tgmm_hf.training.training_data import SPLITS
@@ -28,7 +28,7 @@ class ReportRows(Dataset):
         ecgs: Processed ECGs.
     """
 
-    def __init__(self, pieces: Sequence[Pieces], numbers: Sequence[int], ecgs: ProcessedEcgs) -> None:
+    def __init__(self, pieces: Sequence[Pieces], numbers: Sequence[int], ecgs: ProcessedArrays) -> None:
         self.pieces, self.numbers, self.ecgs = pieces, numbers, ecgs
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ def training_texts(rows: Sequence[Instruction]) -> list[str]:
 
 
 def make_splits(
-    rows: Sequence[Instruction], ecgs: ProcessedEcgs, processor: MeitProcessor, max_tokens: int
+    rows: Sequence[Instruction], ecgs: ProcessedArrays, processor: MeitProcessor, max_tokens: int
 ) -> tuple[dict[str, ReportRows], dict[str, dict[str, int]]]:
     """Tokenize the rows whose ECG can be used.
 

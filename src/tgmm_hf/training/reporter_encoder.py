@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
 from tgmm_hf.data.instructions import Instruction, one_row_of_each_ecg
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays
 from tgmm_hf.evaluation.finding_figures import truth_in
 from tgmm_hf.families.meit.modeling_meit import MeitForConditionalGeneration
 from tgmm_hf.training.reporter_arguments import ReporterRunArguments
@@ -74,7 +74,7 @@ class StatementRows(Dataset):
         present: (ECGs, statements) bool.
     """
 
-    def __init__(self, ecgs: ProcessedEcgs, numbers: Sequence[int], present: NDArray) -> None:
+    def __init__(self, ecgs: ProcessedArrays, numbers: Sequence[int], present: NDArray) -> None:
         self.ecgs, self.numbers, self.present = ecgs, numbers, present
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ def train_encoder(
     model: MeitForConditionalGeneration,
     run: ReporterRunArguments,
     rows: Sequence[Instruction],
-    ecgs: ProcessedEcgs,
+    ecgs: ProcessedArrays,
     is_done: bool,
 ) -> dict[str, Any]:
     """Train the ECG encoder and the projector of `model` to name the statements of the training split, in place.
@@ -148,7 +148,7 @@ def _trainer(
     )
 
 
-def _statement_splits(rows: Sequence[Instruction], ecgs: ProcessedEcgs) -> tuple[list[str], dict[str, StatementRows]]:
+def _statement_splits(rows: Sequence[Instruction], ecgs: ProcessedArrays) -> tuple[list[str], dict[str, StatementRows]]:
     """Return the codes that the training split states, and split -> rows.
 
     A statement that a row does not list counts as absent, because PTB-XL lists only what is present. An ECG that

@@ -12,13 +12,13 @@ from datasets import Dataset
 
 from tgmm_hf.configuration_measured_tasks import CALIBRATION_KEY, INTERVALS_KEY, TRAINING_VALUES_KEY
 from tgmm_hf.configuration_tgmm import TgmmConfig
-from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.evaluation.calibration import SMALLEST_CLASS
 from tgmm_hf.evaluation.headline_figures import with_outcome
 from tgmm_hf.evaluation.multilabel import choose_points, matrix
 from tgmm_hf.evaluation.prediction_intervals import fit_prediction_intervals
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES, Predictions, collect_predictions
-from tgmm_hf.modeling_tgmm import TgmmModel
+from tgmm_hf.evaluation.predictions import Predictions
+from tgmm_hf.training.trained_answers import TrainedAnswers
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 
 def store_training_values(config: TgmmConfig, training: Dataset, tasks: Sequence[str]) -> None:
@@ -55,42 +55,26 @@ def store_training_values(config: TgmmConfig, training: Dataset, tasks: Sequence
         task.setdefault("scale", float(f"{values.std():.6g}"))
 
 
-def store_measures(
-    model: TgmmModel,
-    validation: Dataset,
-    collator: TgmmCollator,
-    tasks: Sequence[str],
-    batch_size: int,
-    weights: str | None,
-) -> None:
+def store_measures(answers: TrainedAnswers) -> None:
     """Fit intervals and calibration of the trained tasks, and put them into the configuration of the model.
 
     Intervals and calibration of a task that was not trained are removed, because its answers have changed with the
-    encoders and the fusion.
+    encoders and the fusion. A model with other weights gives no intervals.
 
     Args:
-        model: The trained model, changed in place.
-        validation: The prepared validation split.
-        collator: The validation collator.
-        tasks: Names of the trained tasks.
-        batch_size: Patients per batch.
-        weights: Id of the model's weights, see `weights_id`. A model with other weights gives no intervals.
+        answers: The answers of the trained model, whose configuration is changed.
     """
-    config = model.config
-    regressions, multilabels = config.task_names("regression"), config.task_names("multilabel")
-    for name in (*regressions, *multilabels):
+    config = answers.model.config
+    for name in (*config.task_names("regression"), *config.task_names("multilabel")):
         config.tasks[name].pop(INTERVALS_KEY, None)
         config.tasks[name].pop(CALIBRATION_KEY, None)
-    trained = [name for name in (*regressions, *multilabels) if name in tasks]
-    if not trained:
-        return
-    predictions = collect_predictions(model, validation, collator, tasks=trained, batch_size=batch_size, progress=False)
-    for name in trained:
-        task, about = config.tasks[name], {"fitted_on": "validation", "weights": weights}
-        if name in regressions:
-            task[INTERVALS_KEY] = {"subsets": fit_prediction_intervals(predictions, name, task), **about}
-        else:
-            task[CALIBRATION_KEY] = {"subsets": fit_findings(predictions, name, list(task["findings"])), **about}
+    about = {"fitted_on": "validation", "weights": answers.weights}
+    for name in answers.trained("regression"):
+        task = config.tasks[name]
+        task[INTERVALS_KEY] = {"subsets": fit_prediction_intervals(answers.validation, name, task), **about}
+    for name in answers.trained("multilabel"):
+        task = config.tasks[name]
+        task[CALIBRATION_KEY] = {"subsets": fit_findings(answers.validation, name, list(task["findings"])), **about}
 
 
 def fit_findings(predictions: Predictions, task: str, findings: Sequence[str]) -> dict[str, Any]:

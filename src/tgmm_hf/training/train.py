@@ -1,12 +1,8 @@
 """A training run: prepared data -> tokenizer, processor and model -> training -> baseline hazards -> saved model."""
 
-import logging
-import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,18 +24,17 @@ from tgmm_hf.training.frozen_features_cache import FrozenFeaturesCache
 from tgmm_hf.training.frozen_features_collator import CACHED_COLUMNS, FrozenFeaturesCollator
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directories
-from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
 from tgmm_hf.training.stored_measures import store_measures, store_training_values
 from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.stored_thresholds import store_thresholds
+from tgmm_hf.training.trained_answers import TrainedAnswers
 from tgmm_hf.training.trainer import EpochCollator, TgmmTrainer, early_stopping, trainer_arguments
 from tgmm_hf.training.training_data import SPLITS, check_fit, check_validation, read_data
-from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.output_lock import check_room, only_run
-
-logger = logging.getLogger(__name__)
+from tgmm_hf.training.validated_run import finished_record, only_one_run
+from tgmm_hf.utils.output_lock import check_room
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,7 @@ def train(run: RunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If another run of this machine writes the output.
     """
-    # The first process locks for all processes that a launcher started.
-    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(run)
+    return only_one_run(_train, run)
 
 
 def _train(run: RunArguments) -> dict[str, Any]:
@@ -110,8 +103,7 @@ def _train(run: RunArguments) -> dict[str, Any]:
     parts = assemble(run, prepared, data)
     splits = {split: prepared[split] for split in SPLITS}
     if begin_run(run, arguments.should_save, data["data_hash"], splits, run.model.sources):
-        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
-        return dict(read_json(Path(run.output) / RUN_RECORD))
+        return finished_record(run)
     with fail_together():
         check_room(run.training_directory, room_of_checkpoints(parts.model, run.training_directory))
     trainer = TgmmTrainer(
@@ -133,12 +125,19 @@ def _train(run: RunArguments) -> dict[str, Any]:
         if trainer.is_world_process_zero():
             check_result(model, trainer)
             merge_adapters(model)
-            weights, tasks, batch_size = weights_id(model), list(run.tasks), run.optimisation.batch_size
-            store_baseline_hazards(model, parts.rows, parts.validation_collator, tasks, batch_size)
-            validation = (parts.rows["validation"], parts.validation_collator)
-            store_prediction_sets(model, *validation, tasks, batch_size, weights)
-            store_thresholds(model, *validation, tasks, batch_size, weights)
-            store_measures(model, *validation, tasks, batch_size, weights)
+            model.eval()
+            answers = TrainedAnswers(
+                model=model,
+                weights=weights_id(model),
+                tasks=list(run.tasks),
+                rows=parts.rows,
+                collator=parts.validation_collator,
+                batch_size=run.optimisation.batch_size,
+            )
+            store_baseline_hazards(answers)
+            store_prediction_sets(answers)
+            store_thresholds(answers)
+            store_measures(answers)
             save_repository(model, parts.processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record

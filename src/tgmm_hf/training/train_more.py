@@ -25,7 +25,7 @@ from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
 from tgmm_hf.training.training_data import SPLITS
-from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
+from tgmm_hf.training.validated_run import check_batches, finished_record, fit_check_save, only_one_run
 from tgmm_hf.training.validating_trainer import LossTrainer
 from tgmm_hf.utils.digests import file_digest
 
@@ -71,7 +71,7 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
         return finished_record(run)
     inputs = stored_inputs(run, rows, processor, arguments.should_save)
     splits = split_rows(rows, inputs)
-    _check_batches(run, arguments, len(splits["train"]))
+    check_batches(run, arguments, len(splits["train"]), "usable rows")
     counts = model.parameter_counts()
     logger.warning(
         "%s", "; ".join(f"{part}: {trained:,} of {total:,} trained" for part, (trained, total) in counts.items())
@@ -217,16 +217,6 @@ def _new_model(settings: MoreModelArguments, rows: list[NoteRow]) -> tuple[MoreM
 def _collator(processor: MoreProcessor, data: MoreDataArguments, training: bool, seed: int) -> NoteCollator:
     """Make the collator of an epoch."""
     return NoteCollator(processor, training and data.augment, seed, data.smallest_area)
-
-
-def _check_batches(run: MoreRunArguments, arguments: TrainingArguments, number: int) -> None:
-    """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
-    batch = run.optimisation.batch_size * arguments.world_size
-    if number < batch:
-        raise ValueError(
-            f"The train split has {number} usable rows and a step takes {batch} (optimisation.batch_size x processes): "
-            "set a smaller batch_size."
-        )
 
 
 def patients_of_splits(rows: list[NoteRow]) -> dict[str, Dataset]:

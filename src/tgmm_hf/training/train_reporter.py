@@ -1,10 +1,7 @@
 """A training of MEIT: instruction file -> tokenizer, processor and model -> training -> saved model."""
 
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments, set_seed
@@ -32,11 +29,11 @@ from tgmm_hf.training.reporter_parts import (
 )
 from tgmm_hf.training.reporter_trainer import ReporterTrainer, reporter_trainer_arguments
 from tgmm_hf.training.run_directory import FINISHED, Run, begin_run, claim_directories
-from tgmm_hf.training.saving import RUN_RECORD, save_repository
+from tgmm_hf.training.saving import save_repository
+from tgmm_hf.training.validated_run import check_batches, finished_record, only_one_run
 from tgmm_hf.utils.code_revision import code_revision
 from tgmm_hf.utils.digests import file_digest
-from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.output_lock import check_room, only_run
+from tgmm_hf.utils.output_lock import check_room
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +59,7 @@ def train_reporter(run: ReporterRunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
     """
-    # The first process locks for all processes that a launcher started.
-    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(run)
+    return only_one_run(_train, run)
 
 
 def _train(run: ReporterRunArguments) -> dict[str, Any]:
@@ -75,11 +70,10 @@ def _train(run: ReporterRunArguments) -> dict[str, Any]:
     set_seed(run.seed)
     model, processor = build_reporter(run.model, training_texts(rows))
     if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.ecg_sources):
-        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
-        return dict(read_json(Path(run.output) / RUN_RECORD))
+        return finished_record(run)
     ecgs = processed_once(run, rows, processor.feature_extractor, arguments.should_save)
     splits, data_counts = make_splits(rows, ecgs, processor, run.data.max_tokens)
-    _check_batches(run, arguments, len(splits["train"]))
+    check_batches(run, arguments, len(splits["train"]), "ECGs")
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     first_stage = {}
     if run.optimisation.encoder_epochs:
@@ -145,13 +139,3 @@ def fit_and_save(  # noqa: PLR0913 - all that a family makes before its training
             save_repository(model, processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record
-
-
-def _check_batches(run: Run, arguments: TrainingArguments, number: int) -> None:
-    """Raise a ValueError if the training split is smaller than one batch, because an incomplete batch is left out."""
-    batch = run.optimisation.batch_size * arguments.world_size
-    if number < batch:
-        raise ValueError(
-            f"The train split has {number} ECGs and a step takes {batch} (optimisation.batch_size x processes): set a "
-            "smaller batch_size."
-        )

@@ -12,9 +12,7 @@ from tgmm_hf.training.base_trainer import shared_arguments
 from tgmm_hf.training.run_directory import Run
 from tgmm_hf.training.validating_trainer import ValidatingTrainer
 from tgmm_hf.training.validation import validate
-from tgmm_hf.utils.names import SLOTS
-
-SLOT_NAMES = ["+".join(slot) for slot in SLOTS]
+from tgmm_hf.utils.names import SLOT_NAMES
 
 
 class EpochCollator(TrainerCallback):

@@ -1,4 +1,4 @@
-"""The frame that trainings with a `ValidatingTrainer` share: one run at a time, then train, check and save."""
+"""What trainings share: one run at a time, the record of a finished run, and the frame of a `ValidatingTrainer`."""
 
 import logging
 import os
@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
+
+from transformers import TrainingArguments
 
 from tgmm_hf.training.base_trainer import check_result, record_of_best
 from tgmm_hf.training.checkpoints import agree_on_checkpoint, room_of_checkpoints
@@ -33,6 +35,26 @@ def finished_record(run: Run) -> dict[str, Any]:
     """Return the content of `run.json` of a run that is finished, and say so."""
     logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
     return dict(read_json(Path(run.output) / RUN_RECORD))
+
+
+def check_batches(run: Run, arguments: TrainingArguments, number: int, unit: str) -> None:
+    """Refuse a training split that is smaller than one batch, because an incomplete batch is left out.
+
+    Args:
+        run: The settings of the run.
+        arguments: Of transformers' Trainer.
+        number: Number of rows of the training split.
+        unit: Name of the rows in the message, such as "ECGs".
+
+    Raises:
+        ValueError: If the split has fewer rows than a step of all processes takes.
+    """
+    batch = run.optimisation.batch_size * arguments.world_size
+    if number < batch:
+        raise ValueError(
+            f"The train split has {number} {unit} and a step takes {batch} (optimisation.batch_size x processes): set "
+            "a smaller batch_size."
+        )
 
 
 def fit_check_save(

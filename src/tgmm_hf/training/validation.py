@@ -14,12 +14,12 @@ from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.evaluation.headline_figures import HEADLINE, with_outcome
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, auc
 from tgmm_hf.evaluation.multilabel import macro_auc, matrix
-from tgmm_hf.evaluation.predictions import SUBSET_NAMES as SUBSET_NAMES
 from tgmm_hf.evaluation.predictions import Predictions, collect_predictions
 from tgmm_hf.evaluation.retrieval import DIRECTIONS, beaten_by, expected_scores
 from tgmm_hf.evaluation.slot_effects import ALL_SHARED, SHARED, slot_study, slot_warnings
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.layers.losses import cox_loss, info_nce_loss
+from tgmm_hf.utils.names import SUBSET_NAMES
 
 logger = logging.getLogger(__name__)
 

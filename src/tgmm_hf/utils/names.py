@@ -54,6 +54,12 @@ def join_names(subset: Sequence[str]) -> str:
     return "+".join(subset)
 
 
+SLOT_NAMES = tuple(join_names(slot) for slot in SLOTS)
+"""The seven slots by name: "labs", "labs+ecg", ..."""
+SUBSET_NAMES = tuple(join_names(subset) for subset in SUBSETS)
+"""The seven modality subsets as metrics.json writes them: "labs", ..., "labs+ecg+echo"."""
+
+
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: "1 note", "2 notes"."""
     return f"{number} {noun}" + ("" if number == 1 else "s")

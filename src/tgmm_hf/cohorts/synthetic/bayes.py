@@ -35,7 +35,7 @@ from tgmm_hf.cohorts.synthetic.evidence import (
 )
 from tgmm_hf.cohorts.synthetic.interactions import log_odds_of_interactions, pair_factors
 from tgmm_hf.cohorts.synthetic.interactions_bayes import additive_part, sides_of
-from tgmm_hf.utils.names import MODALITIES, SUBSETS
+from tgmm_hf.utils.names import MODALITIES, SUBSETS, join_names
 
 GRID_POINTS = 49
 CHUNK = 1000
@@ -183,7 +183,7 @@ def references(table: Evidence, evidence: str | Strength) -> Reference:
     parts = likelihoods(additive_part(table, strength), grid)
     out = Reference({}, {}, {})
     for subset in SUBSETS:
-        name = "+".join(subset)
+        name = join_names(subset)
         out.posterior[name], out.risk[name] = subset_reference(grid, parts, subset)
         members = [MODALITIES.index(m) for m in subset]
         out.defined[name] = np.asarray(table.usable[:, members].all(axis=1))

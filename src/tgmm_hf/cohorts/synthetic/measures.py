@@ -30,7 +30,7 @@ from tgmm_hf.cohorts.synthetic.evidence import (
     strength_of,
 )
 from tgmm_hf.cohorts.synthetic.render_echo import PHYSICAL
-from tgmm_hf.utils.names import MODALITIES, SUBSETS
+from tgmm_hf.utils.names import MODALITIES, SUBSETS, join_names
 
 EJECTION_FRACTION, FINDINGS = "ejection_fraction", "findings"
 """Names of the tasks, as the columns of the cohort table have them."""
@@ -154,7 +154,7 @@ def optimal_answers(table: Evidence, evidence: str | Strength) -> dict[str, np.n
     parts = likelihoods(table, grid)
     answers = {}
     for subset in SUBSETS:
-        name = "+".join(subset)
+        name = join_names(subset)
         missing = ~table.usable[:, [MODALITIES.index(m) for m in subset]].all(axis=1)
         axes = [axis_posterior(grid, parts, subset, axis) for axis in range(len(MODALITIES))]
         answers[f"value.{name}"] = median_value(table, grid, axes[MODALITIES.index("echo")], "echo" in subset)
@@ -243,7 +243,7 @@ def figures(outcomes: Outcomes, answers: dict[str, np.ndarray]) -> dict[str, dic
     """
     out: dict[str, dict] = {EJECTION_FRACTION: {}, FINDINGS: {}}
     for subset in SUBSETS:
-        name = "+".join(subset)
+        name = join_names(subset)
         error = np.abs(answers[f"value.{name}"] - outcomes.value)
         scored = error[~np.isnan(error)]
         mean = float(scored.mean()) if len(scored) else float("nan")

@@ -31,7 +31,7 @@ from tgmm_hf.cohorts.synthetic.xray_evidence import (
     index_of,
 )
 from tgmm_hf.cohorts.synthetic.xray_report import labels_of
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, join_names
 
 FINDINGS = ("No Finding", "Cardiomegaly", "Edema", "Pleural Effusion", "Atelectasis", "Support Devices")
 """Labels with an optimum. The others are never positive, or follow from the wording only."""
@@ -278,7 +278,7 @@ def figures(table: Evidence, xrays: XrayEvidence, evidence: str) -> dict[str, di
     for subset in XRAY_SUBSETS:
         rows = np.logical_and.reduce([usable[name] for name in subset])
         score = posterior(grid, [inputs[name] for name in subset])
-        diagnosis["+".join(subset)] = {"auc": auc(score[rows], table.label[rows]), "n": int(rows.sum())}
+        diagnosis[join_names(subset)] = {"auc": auc(score[rows], table.label[rows]), "n": int(rows.sum())}
     scores = {"xray": scores_from_xrays(xrays), "ecg": scores_from_ecgs(grid, inputs["ecg"])}
     return {
         "findings": finding_figures(xrays, scores, usable),

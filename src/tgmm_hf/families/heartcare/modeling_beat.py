@@ -5,7 +5,7 @@
     decoder                    positions and quantised latents -> the window again
     prediction                 latents -> the second after the window
 
-This file holds the model. No trained weights are published, and nothing here trains it.
+This file holds the model. No trained weights are published; training/train_beat.py trains it.
 
 Notation in shape comments: B ECGs, P patches, Q query tokens, L levels, d width.
 """
