@@ -26,7 +26,7 @@ from torch import nn
 
 from tgmm_hf import BeatConfig, BeatModel
 from tgmm_hf.data.instructions import Instruction, read_instructions
-from tgmm_hf.data.processed_ecgs import ProcessedEcgs, digest_of_ecgs, process_ecgs
+from tgmm_hf.data.processed_ecgs import ProcessedArrays, digest_of_ecgs, process_files
 from tgmm_hf.evaluation.ecg_reconstruction import compare_peaks, percent_difference, r_peaks, squared_error
 from tgmm_hf.evaluation.metrics import bootstrap_counts, estimate, resampled_mean
 from tgmm_hf.evaluation.unseen import patient_name
@@ -116,10 +116,10 @@ class Recordings:
             self.ecgs = self._read(file, self.rows, cache)
 
     @staticmethod
-    def _read(file: Path, rows: list[Instruction], cache: Path) -> ProcessedEcgs:
+    def _read(file: Path, rows: list[Instruction], cache: Path) -> ProcessedArrays:
         extractor = BeatFeatureExtractor(num_samples=round(SECONDS * RATE), max_windows=1)
         digest = digest_of_ecgs(rows)
-        return process_ecgs(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
+        return process_files(len(rows), lambda i: rows[i].ecg, extractor, cache=cache, data_hash=digest)
 
     def windows(self, config: BeatConfig) -> Windows:
         """Cut the centre windows of the scored recordings."""

@@ -24,7 +24,7 @@ from transformers import AutoModelForMaskedLM
 
 from tgmm_hf.data.note_tables import read_note_table
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings
-from tgmm_hf.evaluation.more_tables import evaluate_more
+from tgmm_hf.evaluation.more_outputs import evaluate_more
 from tgmm_hf.evaluation.reporter_tables import shown
 from tgmm_hf.families.more.configuration_more import TEXT_TRAINING
 from tgmm_hf.training.train_any import read_any_arguments, train_any

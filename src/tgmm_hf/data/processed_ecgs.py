@@ -212,8 +212,3 @@ def _fill(
         if note is not None and ((number + 1) % STEP == 0 or number + 1 == numbers.stop):
             note(number + 1)
     return refused
-
-
-ProcessedEcgs = ProcessedArrays
-process_ecgs = process_files
-"""Earlier names, which experiments/beat_ablations.py uses."""

@@ -78,12 +78,3 @@ def more_head(metrics: Mapping[str, Any]) -> str:
 def more_tail(metrics: Mapping[str, Any]) -> Sequence[str]:
     """Write warnings and notices."""
     return [*(f"warning: {warning}" for warning in metrics["warnings"]), *metrics["notes"], NOT_A_DEVICE]
-
-
-def __getattr__(name: str) -> Any:
-    """Find `evaluate_more` here too, where experiments/more_synthetic.py looks for it."""
-    if name != "evaluate_more":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tgmm_hf.evaluation.more_outputs import evaluate_more
-
-    return evaluate_more
