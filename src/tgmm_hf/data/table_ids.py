@@ -38,8 +38,13 @@ _NOBODY = re.compile(
 class _Row(Protocol):
     """What a row of a cohort table has, see `CohortRow`."""
 
-    id: str
-    patient_id: str
+    @property
+    def id(self) -> str:
+        """Name of the row."""
+
+    @property
+    def patient_id(self) -> str:
+        """Name of the patient."""
 
 
 def spreadsheet_id(name: str) -> str:
