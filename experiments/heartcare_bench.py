@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench_lookups import write_lookups
 from meit_fusions import as_markdown, save
 from tiny_training import write
 
@@ -47,6 +48,15 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of all stages"
     )
+    parser.add_argument(
+        "--set-ecg", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of the stages with ECGs"
+    )
+    parser.add_argument(
+        "--lookups",
+        type=int,
+        default=0,
+        help="rows for each closed question, whose answer a report tells, for the language model (bench_lookups.py)",
+    )
     arguments = parser.parse_args()
     tables: dict[str, Table] = {}
     for seed in arguments.seeds:
@@ -61,14 +71,19 @@ def train_stages(arguments: argparse.Namespace, seed: int) -> Path:
     runs = arguments.runs
     language, projectors, last = (runs / f"{stage}_{seed}" for stage in ("language", "projectors", "model"))
     cache, bench = f"data.cache={runs / 'ecgs'}", f"data.file={arguments.bench}"
+    texts = arguments.bench
+    if arguments.lookups:
+        texts = arguments.bench.with_name(f"{arguments.bench.stem}_lookups.jsonl")
+        write_lookups(arguments.bench, texts, arguments.lookups)
     reports = f"data.file={arguments.instructions}"
     stages = {
-        "heartcare_language.yaml": [bench, f"model.beat={arguments.beat}", f"output={language}"],
+        "heartcare_language.yaml": [f"data.file={texts}", f"model.beat={arguments.beat}", f"output={language}"],
         "heartcare_projectors.yaml": [reports, cache, f"model.checkpoint={language}", f"output={projectors}"],
         "heartcare_instructions.yaml": [bench, cache, f"model.checkpoint={projectors}", f"output={last}"],
     }
     for config, settings in stages.items():
-        record = train_any(read_any_arguments(CONFIGS / config, [*settings, f"seed={seed}", *arguments.set]))
+        further = arguments.set if config == "heartcare_language.yaml" else [*arguments.set, *arguments.set_ecg]
+        record = train_any(read_any_arguments(CONFIGS / config, [*settings, f"seed={seed}", *further]))
         write(f"{config} seed {seed}: {record['parameters']:,} weights, {record['history'][-1]}")
     return last
 
