@@ -31,6 +31,7 @@ from tgmm_hf.training.train_any import read_any_arguments, train_any
 from tgmm_hf.utils.files import read_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+LANGUAGE, PROJECTORS, INSTRUCTIONS = (f"heartcare_{stage}.yaml" for stage in ("language", "projectors", "instructions"))
 KINDS = (CLOSED, OPEN)
 """Questions whose tables are written."""
 
@@ -52,6 +53,12 @@ def main() -> None:
         "--set-ecg", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of the stages with ECGs"
     )
     parser.add_argument(
+        "--set-projectors", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of their stage"
+    )
+    parser.add_argument(
+        "--arm", default="", help="end of the names of projectors and model: arms share the language model and the ECGs"
+    )
+    parser.add_argument(
         "--lookups",
         type=int,
         default=0,
@@ -68,22 +75,22 @@ def main() -> None:
 
 def train_stages(arguments: argparse.Namespace, seed: int) -> Path:
     """Train language model, projectors and the last stage of one seed. Return the last model's directory."""
-    runs = arguments.runs
-    language, projectors, last = (runs / f"{stage}_{seed}" for stage in ("language", "projectors", "model"))
+    runs, language = arguments.runs, arguments.runs / f"language_{seed}"
+    projectors, last = (runs / f"{stage}_{seed}{arguments.arm}" for stage in ("projectors", "model"))
     cache, bench = f"data.cache={runs / 'ecgs'}", f"data.file={arguments.bench}"
     texts = arguments.bench
     if arguments.lookups:
         texts = arguments.bench.with_name(f"{arguments.bench.stem}_lookups.jsonl")
         write_lookups(arguments.bench, texts, arguments.lookups)
     reports = f"data.file={arguments.instructions}"
+    ecg, of_projectors = arguments.set_ecg, [*arguments.set_ecg, *arguments.set_projectors]
     stages = {
-        "heartcare_language.yaml": [f"data.file={texts}", f"model.beat={arguments.beat}", f"output={language}"],
-        "heartcare_projectors.yaml": [reports, cache, f"model.checkpoint={language}", f"output={projectors}"],
-        "heartcare_instructions.yaml": [bench, cache, f"model.checkpoint={projectors}", f"output={last}"],
+        LANGUAGE: [f"data.file={texts}", f"model.beat={arguments.beat}", f"output={language}"],
+        PROJECTORS: [reports, cache, f"model.checkpoint={language}", f"output={projectors}", *of_projectors],
+        INSTRUCTIONS: [bench, cache, f"model.checkpoint={projectors}", f"output={last}", *ecg],
     }
     for config, settings in stages.items():
-        further = arguments.set if config == "heartcare_language.yaml" else [*arguments.set, *arguments.set_ecg]
-        record = train_any(read_any_arguments(CONFIGS / config, [*settings, f"seed={seed}", *further]))
+        record = train_any(read_any_arguments(CONFIGS / config, [*arguments.set, *settings, f"seed={seed}"]))
         write(f"{config} seed {seed}: {record['parameters']:,} weights, {record['history'][-1]}")
     return last
 
