@@ -99,9 +99,9 @@ def scored(model: Path, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Score a model, unless it is scored already. Return its figures."""
     scores = model.with_name(f"{model.name}_scores")
     if not (scores / "metrics.json").is_file():
-        split = "test" if read_instructions(arguments.bench, "test") else "validation"
+        splits = {row.split for row in read_instructions(arguments.bench)}
         settings = ReporterEvaluationSettings(
-            split=split,
+            split="test" if "test" in splits else "validation",
             batch_size=32,
             generate_kwargs={"max_new_tokens": 64},
             cache=arguments.runs / "ecgs",
