@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench_lookups import write_lookups
 from meit_fusions import as_markdown, save
 from tiny_training import write
 
@@ -58,12 +57,6 @@ def main() -> None:
     parser.add_argument(
         "--arm", default="", help="end of the names of projectors and model: arms share the language model and the ECGs"
     )
-    parser.add_argument(
-        "--lookups",
-        type=int,
-        default=0,
-        help="rows for each closed question, whose answer a report tells, for the language model (bench_lookups.py)",
-    )
     arguments = parser.parse_args()
     tables: dict[str, Table] = {}
     for seed in arguments.seeds:
@@ -78,14 +71,10 @@ def train_stages(arguments: argparse.Namespace, seed: int) -> Path:
     runs, language = arguments.runs, arguments.runs / f"language_{seed}"
     projectors, last = (runs / f"{stage}_{seed}{arguments.arm}" for stage in ("projectors", "model"))
     cache, bench = f"data.cache={runs / 'ecgs'}", f"data.file={arguments.bench}"
-    texts = arguments.bench
-    if arguments.lookups:
-        texts = arguments.bench.with_name(f"{arguments.bench.stem}_lookups.jsonl")
-        write_lookups(arguments.bench, texts, arguments.lookups)
     reports = f"data.file={arguments.instructions}"
     ecg, of_projectors = arguments.set_ecg, [*arguments.set_ecg, *arguments.set_projectors]
     stages = {
-        LANGUAGE: [f"data.file={texts}", f"model.beat={arguments.beat}", f"output={language}"],
+        LANGUAGE: [bench, f"model.beat={arguments.beat}", f"output={language}"],
         PROJECTORS: [reports, cache, f"model.checkpoint={language}", f"output={projectors}", *of_projectors],
         INSTRUCTIONS: [bench, cache, f"model.checkpoint={projectors}", f"output={last}", *ecg],
     }
