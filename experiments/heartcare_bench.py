@@ -30,6 +30,7 @@ from tgmm_hf.training.train_any import read_any_arguments, train_any
 from tgmm_hf.utils.files import read_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+LANGUAGE, PROJECTORS, INSTRUCTIONS = (f"heartcare_{stage}.yaml" for stage in ("language", "projectors", "instructions"))
 KINDS = (CLOSED, OPEN)
 """Questions whose tables are written."""
 
@@ -47,6 +48,15 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of all stages"
     )
+    parser.add_argument(
+        "--set-ecg", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of the stages with ECGs"
+    )
+    parser.add_argument(
+        "--set-projectors", action="append", default=[], metavar="KEY=VALUE", help="replaces a setting of their stage"
+    )
+    parser.add_argument(
+        "--arm", default="", help="end of the names of projectors and model: arms share the language model and the ECGs"
+    )
     arguments = parser.parse_args()
     tables: dict[str, Table] = {}
     for seed in arguments.seeds:
@@ -58,17 +68,18 @@ def main() -> None:
 
 def train_stages(arguments: argparse.Namespace, seed: int) -> Path:
     """Train language model, projectors and the last stage of one seed. Return the last model's directory."""
-    runs = arguments.runs
-    language, projectors, last = (runs / f"{stage}_{seed}" for stage in ("language", "projectors", "model"))
+    runs, language = arguments.runs, arguments.runs / f"language_{seed}"
+    projectors, last = (runs / f"{stage}_{seed}{arguments.arm}" for stage in ("projectors", "model"))
     cache, bench = f"data.cache={runs / 'ecgs'}", f"data.file={arguments.bench}"
     reports = f"data.file={arguments.instructions}"
+    ecg, of_projectors = arguments.set_ecg, [*arguments.set_ecg, *arguments.set_projectors]
     stages = {
-        "heartcare_language.yaml": [bench, f"model.beat={arguments.beat}", f"output={language}"],
-        "heartcare_projectors.yaml": [reports, cache, f"model.checkpoint={language}", f"output={projectors}"],
-        "heartcare_instructions.yaml": [bench, cache, f"model.checkpoint={projectors}", f"output={last}"],
+        LANGUAGE: [bench, f"model.beat={arguments.beat}", f"output={language}"],
+        PROJECTORS: [reports, cache, f"model.checkpoint={language}", f"output={projectors}", *of_projectors],
+        INSTRUCTIONS: [bench, cache, f"model.checkpoint={projectors}", f"output={last}", *ecg],
     }
     for config, settings in stages.items():
-        record = train_any(read_any_arguments(CONFIGS / config, [*settings, f"seed={seed}", *arguments.set]))
+        record = train_any(read_any_arguments(CONFIGS / config, [*arguments.set, *settings, f"seed={seed}"]))
         write(f"{config} seed {seed}: {record['parameters']:,} weights, {record['history'][-1]}")
     return last
 
@@ -77,9 +88,9 @@ def scored(model: Path, arguments: argparse.Namespace) -> Mapping[str, Any]:
     """Score a model, unless it is scored already. Return its figures."""
     scores = model.with_name(f"{model.name}_scores")
     if not (scores / "metrics.json").is_file():
-        split = "test" if read_instructions(arguments.bench, "test") else "validation"
+        splits = {row.split for row in read_instructions(arguments.bench)}
         settings = ReporterEvaluationSettings(
-            split=split,
+            split="test" if "test" in splits else "validation",
             batch_size=32,
             generate_kwargs={"max_new_tokens": 64},
             cache=arguments.runs / "ecgs",

@@ -135,6 +135,16 @@ def test_prediction_reads_every_latent():
     assert (latents.grad[0].abs().sum(-1) > 0).all()
 
 
+@pytest.mark.parametrize("make", [small, prototype])
+def test_codes_alone_are_those_of_the_whole_pass(make):
+    model = make()
+    whole, short = model(WINDOWS), model(WINDOWS, codes_only=True)
+    assert torch.equal(whole.codes, short.codes) and torch.equal(whole.quantized_latents, short.quantized_latents)
+    assert short.reconstruction is None and short.prediction is None
+    with pytest.raises(ValueError, match="Give one of them"):
+        model(WINDOWS, next_values=NEXT, codes_only=True)
+
+
 def test_tokenising_and_evaluation_leave_the_codebooks_alone():
     for model in (small(), prototype()):
         before = codebooks(model)

@@ -13,6 +13,7 @@ from tgmm_hf.data.heartcare_ecgs import with_streams
 from tgmm_hf.data.instructions import read_instructions
 from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
+from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, StreamDropout, processed_streams
 from tgmm_hf.training.settings_files import parse_dataclass
 from tgmm_hf.training.train_any import read_any_arguments
 from tgmm_hf.training.train_heartcare import train_heartcare
@@ -142,11 +143,64 @@ def test_codes_are_trained_as_words(reporter_file: Path, tmp_path: Path):
     assert "ecg_projector" not in record["parts"] and record["parts"]["language_model"]["trained"] > 0
 
 
+def hiding_rows(first: tuple[Path, Any], file: Path, rate: float) -> tuple[HeartcareProcessor, HeartcareRows, list]:
+    """The processor, rows that hide streams, and how each row is tokenized with both, the signal and the picture."""
+    processor = HeartcareProcessor.from_pretrained(first[0])
+    data = {"file": str(file), "cache": str(file.parent / "heartcare")}
+    run = parse_dataclass(HeartcareRunArguments, {"output": "o", "data": data, "model": {"checkpoint": str(first[0])}})
+    rows = [row for row in read_instructions(file) if row.split != "test"]
+    streams = processed_streams(run, rows, processor, False)
+    pieces = [
+        [
+            processor.row_pieces(with_streams(row.conversation(), shown), streams.row(number), False)
+            for shown in (("ecg", "image"), ("ecg",), ("image",))
+        ]
+        for number, row in enumerate(rows)
+    ]
+    numbers = list(range(len(rows)))
+    hiding = HeartcareRows([whole for whole, *_ in pieces], numbers, streams, StreamDropout(processor, rate))
+    return processor, hiding, pieces
+
+
+def test_a_row_with_a_hidden_stream_is_that_of_a_processor_without_it(first, reporter_file: Path):
+    processor, rows, pieces = hiding_rows(first, reporter_file, 0.5)
+    torch.manual_seed(0)
+    shown = []
+    for index in list(range(len(rows))) * 20:
+        row = rows[index]
+        present = (row["row"].ecg is not None, row["row"].pixels is not None)
+        number = {(True, True): 0, (True, False): 1, (False, True): 2}[present]  # one stream always stays
+        assert row["pieces"] == pieces[index][number]
+        shown.append(number)
+    shares = [shown.count(number) / len(shown) for number in range(3)]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.06)
+    batch = HeartcareCollator(processor)([rows[index] for index in range(len(rows))])
+    assert 0 < batch["image_mask"].sum() < len(rows) and 0 < batch["window_mask"].any(1).sum() < len(rows)
+    model = HeartcareForConditionalGeneration.from_pretrained(first[0])
+    assert torch.isfinite(model(**batch).loss)
+
+
+def test_the_validation_split_hides_no_stream(first, reporter_file: Path, tmp_path: Path, monkeypatch):
+    seen: dict[bool, list[tuple[bool, bool]]] = {True: [], False: []}
+    forward = HeartcareForConditionalGeneration.forward
+
+    def watched(self, *args: Any, **kwargs: Any) -> Any:
+        masks = zip(kwargs["window_mask"].any(1).tolist(), kwargs["image_mask"].tolist(), strict=True)
+        seen[self.training].extend(masks)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(HeartcareForConditionalGeneration, "forward", watched)
+    data = {"stream_dropout": 1.0}
+    train(reporter_file, tmp_path / "out", {"checkpoint": str(first[0])}, data=data, optimisation={"epochs": 1})
+    assert set(seen[True]) == {(True, False), (False, True)} and set(seen[False]) == {(True, True)}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(
-    first, reporter_file: Path, tmp_path: Path, monkeypatch
+    first, reporter_file: Path, tmp_path: Path, monkeypatch, rate: float
 ):
-    model = {"checkpoint": str(first[0])}
-    train(reporter_file, tmp_path / "whole", model)
+    model, data = {"checkpoint": str(first[0])}, {"stream_dropout": rate}
+    train(reporter_file, tmp_path / "whole", model, data=data)
     save, saved = BaseTrainer._save_checkpoint, []
 
     def stop(self, *args: Any) -> None:
@@ -156,10 +210,10 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(
 
     monkeypatch.setattr(BaseTrainer, "_save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
-        train(reporter_file, tmp_path / "stopped", model)
+        train(reporter_file, tmp_path / "stopped", model, data=data)
     assert saved and not (tmp_path / "stopped").exists()
     monkeypatch.setattr(BaseTrainer, "_save_checkpoint", save)
-    train(reporter_file, tmp_path / "stopped", model)
+    train(reporter_file, tmp_path / "stopped", model, data=data)
     assert_same_training(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 
 
@@ -175,6 +229,10 @@ def test_wrong_settings_are_refused():
         model = {"text_config": {"model_type": "llama"}, **changed}
         with pytest.raises(ValueError, match=words):
             parse_dataclass(HeartcareRunArguments, {"output": "o", "data": {"file": "f"}, "model": model})
+    for data, words in [({"stream_dropout": 1.5}, "from 0 to 1"), ({"stream_dropout": 0.5, "streams": "ecg"}, "both")]:
+        with pytest.raises(ValueError, match=words):
+            settings = {"output": "o", "data": {"file": "f", **data}, "model": {"checkpoint": "x"}}
+            parse_dataclass(HeartcareRunArguments, settings)
     with pytest.raises(ValueError, match="leave it out"):
         settings = {"checkpoint": "x", "beat": "y"}
         parse_dataclass(HeartcareRunArguments, {"output": "o", "data": {"file": "f"}, "model": settings})

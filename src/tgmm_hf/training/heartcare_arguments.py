@@ -17,6 +17,8 @@ class HeartcareDataArguments:
         file: instructions of `tgmm make-instructions` (.jsonl or .parquet) with the splits train and validation.
         streams: how an ECG enters the model: "both", the signal alone ("ecg"), the picture alone ("image"), or "none",
             which trains the language model on the texts alone, as a control.
+        stream_dropout: chance that a row of a training step shows only one of its two streams; either one is hidden
+            equally often, and one always stays (ours). It needs `streams: both`. The validation split shows both.
         looks: give each picture of the training split the look of a scan or a photograph. It is drawn once for each
             ECG. False draws all pictures plain, like the pictures of the validation split.
         cache: directory of the processed windows and pictures, which are made once and stored in half precision: 0.07
@@ -29,10 +31,20 @@ class HeartcareDataArguments:
 
     file: str
     streams: Literal["both", "ecg", "image", "none"] = "both"
+    stream_dropout: float = 0.0
     looks: bool = True
     cache: str | None = None
     workers: int = 0
     max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stream_dropout <= 1:
+            raise ValueError(f"data.stream_dropout is a chance from 0 to 1, got {self.stream_dropout}.")
+        if self.stream_dropout and self.streams != "both":
+            raise ValueError(
+                f"data.stream_dropout is {self.stream_dropout}, and data.streams is {self.streams!r}: one of two "
+                "streams can be hidden only if both are there. Set data.streams to both, or data.stream_dropout to 0."
+            )
 
     @property
     def stream_names(self) -> tuple[str, ...]:

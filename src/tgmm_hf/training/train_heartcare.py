@@ -15,7 +15,7 @@ from transformers import set_seed
 from tgmm_hf.data.heartcare_ecgs import with_streams
 from tgmm_hf.training.checkpoints import agree_on_checkpoint
 from tgmm_hf.training.heartcare_arguments import HeartcareRunArguments
-from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, processed_streams
+from tgmm_hf.training.heartcare_data import HeartcareCollator, HeartcareRows, StreamDropout, processed_streams
 from tgmm_hf.training.heartcare_model import build_heartcare
 from tgmm_hf.training.instruction_data import patients_by_split, read_rows
 from tgmm_hf.training.reporter_data import tokenized_splits, training_texts
@@ -75,6 +75,8 @@ def _train(run: HeartcareRunArguments) -> dict[str, Any]:
 
     tokenized, data_counts = tokenized_splits(rows, streams.usable, pieces_of, run.data.max_tokens)
     splits = {split: HeartcareRows(*part, streams) for split, part in tokenized.items()}
+    if run.data.stream_dropout:
+        splits["train"].dropout = StreamDropout(processor, run.data.stream_dropout)
     checkpoint = agree_on_checkpoint(run.training_directory, arguments.process_index == 0)
     parts = run.model.trained_parts
     model.train_only(*parts)

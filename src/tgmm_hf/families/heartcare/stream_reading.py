@@ -26,9 +26,8 @@ class ReadsStreams:
 
     def get_ecg_features(self, windows: torch.Tensor) -> torch.Tensor:
         """Turn windows of ECGs (N, 12, samples), as the processor makes them, into vectors (N, Q, d)."""
-        # Beat's `forward` decodes too, which costs little beside a language model. Other methods would read its weights
-        # outside of `forward`, where accelerate cannot bring them.
-        output = self.beat(windows.to(dtype=self.beat.dtype), return_dict=True)
+        # Other methods than `forward` would read Beat's weights where accelerate cannot bring them.
+        output = self.beat(windows.to(dtype=self.beat.dtype), codes_only=True, return_dict=True)
         if self.config.ecg_input == "codes":
             return self._code_embeddings(output.codes)
         return self.ecg_projector(output.quantized_latents.to(self.ecg_projector.weight.dtype))
