@@ -67,6 +67,12 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TASK, CLASSES = task_name("superclass"), ("CD", "HYP", "MI", "NORM", "STTC")
 SAMPLES = 500
 """Length of MoRE's ECG, as in configs/more_synthetic.yaml."""
+SUPERCLASSES = {
+    "kind": "multilabel",
+    "question": TASKS["superclass"].question,
+    "learnable_phrase": "not used here",
+    "findings": list(CLASSES),
+}
 EPOCHS, BATCH = 12, 32
 """Training of the ResNet, as in configs/ptbxl_superclass.yaml."""
 
@@ -197,9 +203,8 @@ def st_mem_probes(rows: DatasetDict, present: Mapping[str, NDArray], seed: int, 
     result = {}
     for name, chosen in encoders.items():
         torch.manual_seed(seed)
-        model = {"encoders": chosen, "overrides": {"ecg_config": {"num_attention_heads": 2, "attention_head_size": 32}}}
-        task = {"kind": "multilabel", "question": TASKS["superclass"].question, "findings": list(CLASSES)}
-        run = {"output": "unused", "data": {"directory": str(runs / "data")}, "tasks": {TASK: task}, "model": model}
+        model = {"encoders": chosen} if chosen else {"overrides": {"ecg_config": TWO_HEADS}}
+        run = {"output": "unused", "data": {"directory": "unused"}, "tasks": {TASK: SUPERCLASSES}, "model": model}
         network, processor = build(parse_arguments(run), rows)
         collator = TgmmCollator(processor, network.config, training=False)
         summaries = {
@@ -230,8 +235,7 @@ def probe(summaries: Mapping[str, NDArray], present: Mapping[str, NDArray]) -> N
 def resnet(rows: DatasetDict, present: Mapping[str, NDArray], seed: int) -> NDArray:
     """Train a small ResNet with a linear layer on the superclasses, and score the test split: (n, 5)."""
     torch.manual_seed(seed)
-    task = {"kind": "multilabel", "question": TASKS["superclass"].question, "findings": list(CLASSES)}
-    run = {"output": "unused", "data": {"directory": "unused"}, "tasks": {TASK: task}}
+    run = {"output": "unused", "data": {"directory": "unused"}, "tasks": {TASK: SUPERCLASSES}}
     model, processor = build(parse_arguments({**run, "model": {"overrides": {"ecg_config": RESNET}}}), rows)
     config: Any = TgmmConfig.tiny(ecg_config=RESNET).ecg_config
     encoder, head = (
@@ -261,6 +265,8 @@ def resnet(rows: DatasetDict, present: Mapping[str, NDArray], seed: int) -> NDAr
 
 
 RESNET = {"model_type": "ecg_resnet"}
+TWO_HEADS = {"num_attention_heads": 2, "attention_head_size": 32}
+"""ST-MEM as configs/pretrain_ptbxl.yaml makes it."""
 
 
 def as_table(scores: Mapping[str, list[NDArray]], present: NDArray, test: Any) -> str:

@@ -47,7 +47,7 @@ def test_a_prediction_changes_little_and_keeps_what_was_fitted(saved: Path, expe
     assert not any("coverage" in note for note in expected["notes"])
 
 
-def test_the_running_figures_stay_in_float32(saved: Path):
+def test_the_running_statistics_stay_in_float32(saved: Path):
     model = load_model(str(saved), "bfloat16")
     names = {name: value.dtype for name, value in model.state_dict().items()}
     assert {kind for name, kind in names.items() if "standardise" in name} <= {torch.float32, torch.int64}
