@@ -250,14 +250,14 @@ def resnet(rows: DatasetDict, present: Mapping[str, NDArray], seed: int) -> NDAr
         for start in range(0, len(order) - BATCH + 1, BATCH):
             chosen = order[start : start + BATCH]
             batch = cut([rows["train"][int(place)] for place in chosen])
-            logits = head(encoder(batch["ecg_values"], batch["ecg_mask"]).pooler_output)
+            logits = head(encoder(batch["ecg_values"]).pooler_output)
             wanted = torch.from_numpy(present["train"][chosen]).float()
             descent.step(nn.functional.binary_cross_entropy_with_logits(logits, wanted))
     encoder.eval(), head.eval()
     whole = TgmmCollator(processor, model.config, training=False)
     with torch.no_grad():
         parts = [
-            head(encoder(batch["ecg_values"], batch["ecg_mask"]).pooler_output)
+            head(encoder(batch["ecg_values"]).pooler_output)
             for start in range(0, len(rows["test"]), BATCH)
             for batch in [whole([rows["test"][k] for k in range(start, min(start + BATCH, len(rows["test"])))])]
         ]
