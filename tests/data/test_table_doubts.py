@@ -26,7 +26,7 @@ def predicted_checks(table: Path) -> list[list[dict]]:
     ("column", "meant"),
     [("ecg_paths", "ecg_path"), ("ECG_path", "ecg_path"), ("ecg", "ecg_path"), ("echo_path", "echo_paths"),
      ("age", "labs.age"), ("gender", "labs.gender"), ("Sex", "labs.gender"), ("Labs.age", "labs.age"),
-     ("EKG file", "ecg_path"), ("lab.BNP", "labs.BNP"), ("lab_sodium_", "labs.Sodium"), ("lab_Hb", "labs.Hemoglobin"),
+     ("EKG file", "ecg_path"), ("lab.BNP", "labs.BNP"), ("lab_K", "labs.Potassium"), ("lab_Hb", "labs.Hemoglobin"),
      ("echo view", "echo_views"), ("clip_path", "echo_paths"), ("echo clips", "echo_paths")],
 )  # fmt: skip
 def test_a_column_that_may_hold_data_is_named_by_predict(column: str, meant: str, tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ SPELLINGS = [
 ]  # fmt: skip
 OTHERS = [
     ("1-23", "12-3"), ("site1-12", "site11-2"), ("A1", "A2"), ("12-34", "12-35"), ("P12", "P120"), ("P12", "Q12"),
-    ("1.5", "1.6"), ("100", "1000"), ("3f2b77aa09", "3f2b77aa90"), ("10000032", "10000023"), ("a-b-1", "a-b-2"), ("P-10", "P-1"),
-    ("S01P02", "S10P2"), ("1.05", "1.5"), ("P-100", "P-10"),
+    ("1.5", "1.6"), ("100", "1000"), ("3f2b77aa09", "3f2b77aa90"), ("10000032", "10000023"), ("a-b-1", "a-b-2"),
+    ("P-10", "P-1"), ("S01P02", "S10P2"), ("1.05", "1.5"), ("P-100", "P-10"),
 ]  # fmt: skip
 
 

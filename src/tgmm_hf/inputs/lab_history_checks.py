@@ -72,14 +72,14 @@ _LAB_NAME = (
 )
 _SYMBOL = r"(?-i:K\+?|Na\+?|Cr|Cl|Ca|Mg|HCO3|CO2|INR|eGFR|EF|LVEF|pH|BP|HR)"
 _BEHIND_RESULT = (
-    r"(?=\s{0,5}(?:$|[,;)(\[\]\n<>≥≤=↑↓]|\.(?!\d)|(?:elevated|raised|high|low|increased|decreased|abnormal|critical|today)"
-    r"\b|(?-i:[HL])\b|(?:on|at) (?:admission|presentation|arrival|discharge)\b|(?:in|on) (?:19|20)\d\d\b|"
+    r"(?=\s{0,5}(?:$|[,;)\]\n<>≥≤=↑↓]|\.(?!\d)|\(?(?:(?:elevated|raised|high|low|increased|decreased|abnormal|"
+    r"critical|h(?:a)?emoly[sz]ed|today)\b|(?-i:[HL])\b)|(?:on|at) (?:admission|presentation|arrival|discharge)\b|(?:in|on) (?:19|20)\d\d\b|"
     r"(?:p|n|u|µ|μ|m|mc)?(?:g|mol|Eq|kat|U|IU)/(?:d|m|u|µ|μ)?L\b|m?[UI]U?/m?L\b|(?:x ?)?10\W?[369]/u?L|"
-    rf"(?:and |& )?(?:{_LAB_NAME}|{_SYMBOL}(?=\s*[=:<>]?\s*\d))(?!\w)))"
+    rf"(?:and |& )?(?:{_LAB_NAME}|{_SYMBOL}(?=\s{{0,5}}[=:<>]?\s{{0,5}}\d))(?!\w)))"
 )
 """What may follow a result: an end, a comparison, a unit of concentration or the next test."""
 _LAB_RESULT = re.compile(
-    rf"(?<![\w-])(?:{_LAB_NAME}|(?-i:K\+?|Na\+?|Cr)(?=\s*[=:<>]?\s*\d))(?!\w)"
+    rf"(?<![\w-])(?:{_LAB_NAME}|(?-i:K\+?|Na\+?|Cr)(?=\s{{0,5}}[=:<>]?\s{{0,5}}\d))(?!\w)"
     r"(?:\s{0,5}(?:levels?|values?|results?|was|is|of|at|up to|to|elevated|raised|high|low|increased|peak(?:ed)?|the|"
     r"patient|[=:<>≥≤~])){0,5}\s{0,5}"
     rf"(?P<number>\d{{1,6}}(?:\.\d+)?)(?![\d%]|\.\d){_BEHIND_RESULT}",
@@ -191,8 +191,13 @@ def _is_result(match: re.Match[str]) -> bool:
     is_year = "." not in number and len(number) == 4 and number[:2] in ("19", "20")
     before = match.string[max(0, match.start() - 40) : match.start()]
     word = _WORD_BEFORE.search(before)
-    is_salt = _SALT.match(match[0]) and word is not None and word["word"].casefold() not in _BEFORE_TEST
+    is_salt = _SALT.match(match[0]) and word is not None and not _is_before_test(word["word"].casefold())
     return (not is_year or has_sign) and not is_salt and not _NO_TEST.search(before)
+
+
+def _is_before_test(word: str) -> bool:
+    """Tell whether a test may stand behind a word in lower case. The name of a disorder in the blood is no drug."""
+    return word in _BEFORE_TEST or word.endswith("emia")
 
 
 def _finding(code: str, column: str, text: str) -> dict[str, str]:
