@@ -61,7 +61,7 @@ _PREGNANT_NOW = re.compile(
 )
 _PAST = re.compile(
     r"\b(?:(?:history of|h/o|hx of|prior|previous|past|ago|(?:19|20)\d\d|born|birth|deliver(?:y|ed)|infant)\b|"
-    r"ex-|pre-?term|premature|prematurity|premie)",
+    r"ex-|pre-?term|prematurity|premie)",
     re.IGNORECASE,
 )
 """A pregnancy of another time, or the birth of the patient."""
@@ -73,7 +73,8 @@ _LAB_NAME = (
 _SYMBOL = r"(?-i:K\+?|Na\+?|Cr|Cl|Ca|Mg|HCO3|CO2|INR|eGFR|EF|LVEF|pH|BP|HR)"
 _BEHIND_RESULT = (
     r"(?=\s{0,5}(?:$|[,;)\]\n<>≥≤=↑↓]|\.(?!\d)|\(?(?:(?:elevated|raised|high|low|increased|decreased|abnormal|"
-    r"critical|h(?:a)?emoly[sz]ed|today)\b|(?-i:[HL])\b)|(?:on|at) (?:admission|presentation|arrival|discharge)\b|(?:in|on) (?:19|20)\d\d\b|"
+    r"critical|h(?:a)?emoly[sz]ed|today)\b|(?-i:[HL])\b)|"
+    r"(?:on|at) (?:admission|presentation|arrival|discharge)\b|(?:in|on) (?:19|20)\d\d\b|"
     r"(?:p|n|u|µ|μ|m|mc)?(?:g|mol|Eq|kat|U|IU)/(?:d|m|u|µ|μ)?L\b|m?[UI]U?/m?L\b|(?:x ?)?10\W?[369]/u?L|"
     rf"(?:and |& )?(?:{_LAB_NAME}|{_SYMBOL}(?=\s{{0,5}}[=:<>]?\s{{0,5}}\d))(?!\w)))"
 )
