@@ -26,7 +26,8 @@ def predicted_checks(table: Path) -> list[list[dict]]:
     ("column", "meant"),
     [("ecg_paths", "ecg_path"), ("ECG_path", "ecg_path"), ("ecg", "ecg_path"), ("echo_path", "echo_paths"),
      ("age", "labs.age"), ("gender", "labs.gender"), ("Sex", "labs.gender"), ("Labs.age", "labs.age"),
-     ("EKG file", "ecg_path"), ("lab.BNP", "labs.BNP")],
+     ("EKG file", "ecg_path"), ("lab.BNP", "labs.BNP"), ("lab_K", "labs.Potassium"), ("lab_Hb", "labs.Hemoglobin"),
+     ("echo view", "echo_views"), ("clip_path", "echo_paths"), ("echo clips", "echo_paths")],
 )  # fmt: skip
 def test_a_column_that_may_hold_data_is_named_by_predict(column: str, meant: str, tmp_path: Path) -> None:
     rows = [{**row, column: "60"} for row in lab_rows(3)]
@@ -52,6 +53,17 @@ def test_a_column_that_may_hold_data_is_named_by_predict(column: str, meant: str
         "ecg_id",
         "notes",
         "admission_date",
+        "lab_date",
+        "labs_available",
+        "lab_time",
+        "lab_id",
+        "lab_name",
+        "lab order",
+        "Lab: site",
+        "lab.date",
+        "view",
+        "clip",
+        "AG",
     ],
 )
 def test_a_column_of_something_else_is_named_once_and_is_no_finding(column: str, tmp_path: Path) -> None:
@@ -72,11 +84,12 @@ SPELLINGS = [
     (PLAIN, "99\u00a0368\u00a0787"), (PLAIN, "99,368,787"), (PLAIN, "9.9368787E7"), (PLAIN, "99368787."),
     (PLAIN, f'"{PLAIN}"'), (PLAIN, f'="{PLAIN}"'), (PLAIN, f"{PLAIN}.0"), ("0012", "'0012"), ("P12", "P12\u200b"),
     ("P12", "P\u00ad12"), ("P12", "\u200eP12"), ("P12", "\uff30\uff11\uff12"), ("M\u00fcller7", "Mu\u0308ller7"),
-    ("12-34", "1234"), ("7", "007"),
+    ("12-34", "1234"), ("7", "007"), ("P-01", "P-1"), ("S01P02", "S1P02"), ("S01P02", "s1p2"), ("A-007-02", "A-7-2"),
 ]  # fmt: skip
 OTHERS = [
     ("1-23", "12-3"), ("site1-12", "site11-2"), ("A1", "A2"), ("12-34", "12-35"), ("P12", "P120"), ("P12", "Q12"),
     ("1.5", "1.6"), ("100", "1000"), ("3f2b77aa09", "3f2b77aa90"), ("10000032", "10000023"), ("a-b-1", "a-b-2"),
+    ("P-10", "P-1"), ("S01P02", "S10P2"), ("1.05", "1.5"), ("P-100", "P-10"),
 ]  # fmt: skip
 
 

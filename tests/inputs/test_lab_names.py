@@ -77,6 +77,30 @@ def test_the_gender_under_a_name_with_its_choices_is_used(raw, number):
     assert LabsText.from_row({"Sex (M/F)": "1"}).refused
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [({"Glucose": 140, "Glucose (fasting)": 99}, "Glucose of the patient is 140"),
+     ({"Glucose (fasting)": 99, "Glucose": 140}, "Glucose of the patient is 140"),
+     ({"Potassium": 4.2, "Potassium (blood)": 4.6}, "Potassium of the patient is 4.2"),
+     ({"K": 4.2, "Potassium (blood)": (4.6, "mmol/L")}, "Potassium of the patient is 4.2"),
+     ({"Sodium": 140, "Sodium (B)": 137}, "Sodium of the patient is 140"),
+     ({"Hemoglobin": 13.1, "Hemoglobin (blood)": 12.8}, "Hemoglobin of the patient is 13.1"),
+     ({"Glucose": 140, "Glucose (serum)": 138}, "Glucose of the patient is 140"),
+     ({"Potassium (serum)": 4.2, "Potassium (plasma)": 4.4}, ""),
+     ({"Potassium (serum)": 4.2, "Potassium (plasma)": 4.2}, "Potassium of the patient is 4.2"),
+     ({"Potassium": "", "Potassium (serum)": 4.2}, "Potassium of the patient is 4.2"),
+     ({"Potassium": None, "Potassium (serum)": (4.2, "mmol/L")}, "Potassium of the patient is 4.2")],
+)  # fmt: skip
+def test_a_specimen_in_brackets_beside_the_plain_test_stays_a_column_of_its_own(row, text):
+    labs = LabsText.from_row(row)
+    assert labs.write().text == text and not labs.refused and not labs.checks
+    assert all(find_column(name) is None for name in labs.unused) and (text or len(labs.unused) == len(row))
+
+
+def test_a_gender_that_differs_from_the_one_with_choices_is_refused():
+    assert LabsText.from_row({"gender": "F", "Sex (M/F)": "M"}).refused
+
+
 def test_an_own_column_that_a_model_was_trained_with_keeps_its_text():
     row = {"Potassium (serum)": "4.1"}
     before = "Potassium (serum) of the patient is 4.1"

@@ -8,7 +8,14 @@ from heart_signal import make_heart
 from input_files import make_clip, waveform_group, write_clip, write_ecg_dicom, write_wfdb
 from vendor_files import change, scp_record, scp_sections, write_aecg, write_edf, write_muse, write_philips
 
-from tgmm_hf.inputs.patient_identity import Identity, different_patients, identity_of, identity_of_ecg, labs_conflicts
+from tgmm_hf.inputs.patient_identity import (
+    Identity,
+    different_patients,
+    identity_of,
+    identity_of_ecg,
+    labs_conflicts,
+    study_doubts,
+)
 from tgmm_hf.inputs.person_fields import age_in_years, date_digits, sex_of
 from tgmm_hf.utils.names import LEADS
 
@@ -86,6 +93,17 @@ def test_a_year_of_birth_and_a_date_in_it_are_one_birth() -> None:
     assert different_patients([Identity(birth="19700101"), day]) == []  # the first day of a calendar states nothing
 
 
+@pytest.mark.parametrize(
+    ("ages", "is_found"),
+    [(((71, 1.0), (67, 0.0)), False), (((71, 0.0), (67, 1.0)), True), (((71, 1.0), (66, 0.0)), True),
+     (((71, 0.0), (68, 0.0)), False), (((30, 0.0), (80, 0.0)), True), (((0, 0.0), (40, 0.0)), True),
+     (((71, 1.0), (None, 0.0)), False), (((95, 0.0), (71, 0.0)), False), (((71, 1.0), (71, 0.0), (67, 0.0)), True)],
+)  # fmt: skip
+def test_a_year_of_birth_beside_a_date_is_no_other_age(ages: tuple, is_found: bool) -> None:
+    doubts = study_doubts(Identity(age=age, age_margin=margin) for age, margin in ages)
+    assert [doubt["code"] for doubt in doubts] == ["patient_ages_differ"] * is_found
+
+
 # ---- exports of other systems
 
 
@@ -100,6 +118,8 @@ def edf(path: Path, patient: str, recording: str = "Startdate 02-MAR-2022 X X X"
 
 EDF_FIELDS = [
     (("123 M 02-MAY-1951 Doe",), {SEX}),
+    (("123 M 02-MAY-1951 Doe", "Startdate 01-JAN-1985 X X X"), {SEX}),
+    (("123 F 02-MAY-1951 Doe", "Startdate 01-JAN-1985 X X X"), set()),
     (("123 F 02-MAY-1990 Doe",), {AGE}),
     (("123 F 02-MAY-2019 Doe",), {AGE, CHILD}),
     (("X M X X",), {SEX}),

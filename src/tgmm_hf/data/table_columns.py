@@ -25,10 +25,14 @@ _OF_FILES = (
 )
 _MEANT_FILES = {
     "ecg_path": re.compile(rf"(?:e[ck]g|electrocardiograms?){_OF_FILES}"),
-    "echo_views": re.compile(r"(?:echos?)?views?"),
-    "echo_paths": re.compile(rf"(?:echos?|echocardiogra(?:ms?|phy)|(?:echo)?clips?|dicom_?file){_OF_FILES}"),
+    "echo_views": re.compile(r"echos?views?"),
+    "echo_paths": re.compile(
+        rf"(?:echos?|echocardiogra(?:ms?|phy)|echoclips?|dicom_?file){_OF_FILES}|clips?_?(?:files?|paths?)"
+    ),
 }
 """Column of files -> names, in lower case and without signs, that are meant for it."""
+_OF_A_SAMPLE = re.compile(r"(?:date|time|id|name|order|site|available|status|source|unit|code|comment|flag)\w*")
+"""What a table says of a sample beside its results: "lab.date"."""
 
 Tasks = Mapping[str, Mapping[str, Any]]
 """Tasks of a model, as in `TgmmConfig.tasks`."""
@@ -91,9 +95,12 @@ def _meant_for_data(name: str) -> str | None:
         if pattern.fullmatch(key):
             return column
     plain = re.sub(r"^labs?(?:oratory)?[\s._:/-]+", "", name.strip(), flags=re.IGNORECASE)
-    if (known := find_column(split_name(plain)[0])) is not None:
+    has_prefix = plain != name.strip()
+    known = find_column(split_name(plain)[0])
+    if known is not None and (has_prefix or len(key) > 2):  # "AG" is often a group of ages
         return f"labs.{known.name}"
-    return f"labs.{plain}" if plain != name.strip() else None
+    is_slip = re.match(r"labs?\.", name.strip(), re.IGNORECASE) and not _OF_A_SAMPLE.fullmatch(plain.casefold())
+    return f"labs.{plain}" if has_prefix and is_slip else None
 
 
 def check_task_columns(file: str, columns: list[str], tasks: Tasks, faults: Faults) -> dict[str, str]:

@@ -19,6 +19,8 @@ _SEPARATORS = re.compile(r"[\s_./,:\\-]+")
 _DASHES = re.compile("[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]")
 _NUMBER = re.compile(r"\+?(\d{1,30}(?:\.\d{0,30})?(?:e\+?\d{1,2})?)")
 """A number as a spreadsheet writes one: "7.0", "9.9368787e7", "99368787."."""
+_LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
+"""Zeros before a number inside an id: "P-01", "S01P02". Behind a decimal point they are none."""
 _SUMMARY = re.compile(
     r"(?:grand |sub-?|over)?total|all|overall|sum|means?|averages?|avg|medians?|modes?|(?:mean )?(?:std|sd|s d)|"
     r"(?:std|standard) ?(?:dev(?:iation)?|error)|sem|iqr|q[1-4]|(?:1st|3rd|25|50|75) ?(?:quartile|th percentile|%)|"
@@ -58,6 +60,7 @@ def spreadsheet_id(name: str) -> str:
         value = Decimal(number[1])
         if value == value.to_integral_value():
             text = str(int(value))
+    text = _LEADING_ZEROS.sub("", text)
     return _SEPARATORS.sub("", text).lstrip("0") or text
 
 

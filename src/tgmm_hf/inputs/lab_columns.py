@@ -110,6 +110,14 @@ def _bracketed(name: str) -> tuple[str, str] | None:
     return pair if column.is_number and column.name not in excluded else None
 
 
+def specimen_column(written: str) -> LabColumn | None:
+    """Find the column of numbers of a name with a specimen or "fasting" in brackets; None for another name."""
+    if find_column(written) is not None or (pair := _bracketed(written.strip())) is None:
+        return None
+    column = find_column(pair[0])
+    return column if column is not None and column.is_number else None
+
+
 def _name_and_unit(name: str) -> tuple[str, str] | None:
     """Split "Hb (g/L)" into ("Hb", "g/L"), and "Hb" into ("Hb", ""); None if the name is not known."""
     if find_column(name) is not None:

@@ -27,7 +27,7 @@ from .lab_cells import (
     read_cell,
     read_free_cell,
 )
-from .lab_columns import COLUMN_POSITION, find_column, split_name, suggest_column
+from .lab_columns import COLUMN_POSITION, find_column, specimen_column, split_name, suggest_column
 from .lab_cross_checks import Finding, cross_checks
 from .lab_names import charge_doubt
 from .lab_table import COLUMNS
@@ -105,6 +105,7 @@ class LabsText:
             return labs
         units = unit_cells(row, columns)
         names_of_units = {name for name, _ in units.values()}
+        separate = _separate_columns(row, columns)
         for position, (key, raw) in enumerate(row.items(), start=1):
             written = str(key)
             if written in names_of_units:
@@ -115,7 +116,8 @@ class LabsText:
                 raw = (raw, units[written][1])
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
             try:
-                cell = _read_cell(written, raw, columns)
+                is_separate = written in separate
+                cell = read_free_cell(written, raw, None) if is_separate else _read_cell(written, raw, columns)
             except CellRefusedError as error:
                 labs._refuse(item, error)
                 continue
@@ -302,6 +304,32 @@ def _read_cell(written: str, raw: Any, columns: Collection[str]) -> LabCell | No
     if cell is not None and (reason := charge_doubt(written, cell.name, cell.number)) is not None:
         raise CellRefusedError(reason, "labs_doubtful_unit")
     return cell
+
+
+def _separate_columns(row: Mapping[str, Any], columns: Collection[str]) -> set[str]:
+    """List the names with a specimen in brackets that stay columns of your own, because the row has the test twice.
+
+    "Glucose (fasting)" beside "Glucose" is a second measurement, and so are "K (serum)" and "K (plasma)" that differ.
+    """
+    present = {
+        str(key): raw
+        for key, raw in row.items()
+        if not is_missing(raw[0] if isinstance(raw, tuple | list) and raw else raw)
+    }
+    bracketed = {name: column.name for name in present if (column := specimen_column(name)) is not None}
+    if not bracketed:
+        return set()
+    others = (find_column(split_name(name)[0]) for name in present if name not in bracketed)
+    twice = {column.name for column in others if column is not None}
+    first: dict[str, LabCell] = {}
+    for name, of_column in bracketed.items():
+        try:
+            cell = _read_cell(name, present[name], columns)
+        except CellRefusedError:
+            continue
+        if cell is not None and not _same_value(first.setdefault(of_column, cell), cell):
+            twice.add(of_column)
+    return {name for name, of_column in bracketed.items() if of_column in twice}
 
 
 def _safe(name: str) -> str:

@@ -68,7 +68,7 @@ _LOST = "\ufffd"
 """The character that stands where a text was decoded wrongly."""
 _QUANTITY = re.compile(
     r"\W*\d+(?:[.,]\d+)?\s*(?:cm|mm|m|kg|lbs?|pounds?|inch(?:es)?|in|ft|mg|mcg|ug|µg|g|ml|l|iu|units?|mmhg|bpm|"
-    r"kg/m2|kg/m²|°?[cf])\W*",
+    r"kg/m2|kg/m²|°[cf])\W*",
     re.IGNORECASE,
 )
 """A number with a unit, and nothing else: a height among words, or a dose without its drug."""

@@ -232,8 +232,7 @@ def study_doubts(identities: Iterable[Identity | None]) -> list[dict[str, str]]:
     """
     pairs = list(combinations({identity for identity in identities if identity is not None}, 2))
     names = any(not (one.patient and two.patient) and _are_other_names(one.name, two.name) for one, two in pairs)
-    years = [entry.age for pair in pairs for entry in pair if entry.age is not None and entry.age <= OLDEST]
-    ages = bool(years) and max(years) - min(years) > YEARS_APART
+    ages = any(_are_other_ages(one, two) for one, two in pairs)
     reasons = {"patient_names_differ": (names, "PatientName"), "patient_ages_differ": (ages, "age of the patient")}
     text = "the headers of the files of the study differ in the {}: make sure that all are of one patient"
     return [
@@ -241,6 +240,14 @@ def study_doubts(identities: Iterable[Identity | None]) -> list[dict[str, str]]:
         for code, (is_found, what) in reasons.items()
         if is_found
     ]
+
+
+def _are_other_ages(one: Identity, two: Identity) -> bool:
+    """Tell whether two ages are of two persons, even if each is smaller by its margin."""
+    if one.age is None or two.age is None or max(one.age, two.age) > OLDEST:
+        return False
+    young, old = sorted((one, two), key=lambda identity: identity.age or 0.0)
+    return (old.age or 0.0) - old.age_margin - (young.age or 0.0) > YEARS_APART
 
 
 def _are_other_names(one: frozenset[str], two: frozenset[str]) -> bool:

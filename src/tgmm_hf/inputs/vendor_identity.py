@@ -23,6 +23,8 @@ EDF_PERSON_BYTES = 176
 """Bytes of an EDF header that hold patient, recording and date."""
 EDF_UNKNOWN_DATE = "01.01.85"
 """Date of an EDF file that hides its date."""
+EDF_HIDDEN_DAY = "19850101"
+"""The same day in the field of EDF+."""
 _EDF_PERSON = re.compile(r"(\S+) ([MFX]) (\d\d-[A-Z]{3}-\d{4}|X)(?: .*)?")
 """Patient of EDF+: code, sex, birth, name. Another text is free, and names nobody for certain."""
 _EDF_START = re.compile(r"Startdate (\S+)(?: .*)?", re.IGNORECASE)
@@ -84,6 +86,7 @@ def _edf(content: bytes) -> VendorPerson | None:
         return None
     start = _EDF_START.fullmatch(text[88:168].strip())
     day = date_digits(start[1]) if start is not None else _short_date(text[168:176])
+    day = "" if day == EDF_HIDDEN_DAY else day
     patient, sex, birth = ("" if part == "X" else part for part in person.groups())
     return _person(patient.replace("_", " "), date_digits(birth), sex, day)
 
