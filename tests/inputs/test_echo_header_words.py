@@ -62,7 +62,8 @@ GOOD = ["Breakfast study", "Adult echo, FAST protocol", "non-fetal", "not a pedi
         "Adult echo, pediatric cardiology", "fast heart rate", "TTE ICU", "ICED", "Obese patient", "TTE, knee surgery",
         "Echo, OB patient with dyspnea", "Echo FAST mode", "FAST track clinic", "Job 7", "Voice annotation",
         "Adult Echo", "TTE", "Hip fx pre-op", "Hip replacement preop eval", "Neonatal ICU",
-        "IVF, in vitro fertilisation; TTE", "TTE during intraop", "Standard FAST protocol"]  # fmt: skip
+        "IVF, in vitro fertilisation; TTE", "TTE during intraop", "Standard FAST protocol", "Stress cardiomyopathy",
+        "Phantom limb pain, TTE", "Toe ulcer"]  # fmt: skip
 OF_COMMENTS = {
     "StudyComments": ("breast implants", "Limited by breast tissue", "limited due to lungs", "hiatal hernia",
                       "poor windows due to lung disease", "left shoulder pain, cannot lie on the left",

@@ -21,7 +21,8 @@ _OTHER_SIGNALS = re.compile(
 have an impedance, too."""
 _OTHER_FORM = re.compile(
     rf"{_NOT_DENIED}\b(?:invert(?:ed)?|inverse|reversed?|flipped|mirrored|copy|copied|duplicate|posterior(?! axill)|"
-    r"dorsal|median|averaged?|template|frank|nehb|mason(?:\W?likar)?|easi|right[- ]sided)\b(?!\W+(?:filter|ref(?:erence)?\b|off\b))",
+    r"dorsal|median|averaged?|template|frank|nehb|mason(?!\W?likar\W+off)|easi|right[- ]sided)\b"
+    r"(?!\W+(?:filter|ref(?:erence)?\b|off\b))",
     re.IGNORECASE,
 )
 """Words for a lead that is turned, copied, averaged or in another place."""

@@ -25,7 +25,9 @@ ORGAN = "another organ than the heart"
 PHANTOM, FETAL, ANIMAL = "a phantom or a simulator", "a fetal or obstetric examination", "an animal"
 CHILD, OPERATION = "a child", "an examination during an operation"
 EXAMINATIONS = {
-    "a transesophageal echo": re.compile(r"\b(?:tee|toe|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
+    "a transesophageal echo": re.compile(
+        r"\b(?:tee|toe(?!\W+(?:ulcer|gangr|amput|infect))|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE
+    ),
     "an intracardiac or intravascular echo": re.compile(
         r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b|(?-i:\bICE\b)", re.IGNORECASE
     ),
@@ -49,7 +51,7 @@ EXAMINATIONS = {
         re.IGNORECASE,
     ),
     "a stress echo": re.compile(
-        r"\b(?:stress|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
+        r"\b(?:stress(?!\W+(?:cardiomy|cmp|ulcer))|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
         re.IGNORECASE,
     ),
     OPERATION: re.compile(r"\bintra-?\s?op(?:erative)?\b", re.IGNORECASE),
@@ -58,7 +60,7 @@ EXAMINATIONS = {
         r"\b(?:hearts?|specimens?|models?|valves?)\W{1,3}in[- ]vitro\b(?!\W+fertili)",
         re.IGNORECASE,
     ),
-    PHANTOM: re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
+    PHANTOM: re.compile(r"\b(?:phantoms?(?!\W+(?:limb|pain))|simulator|test pattern)\b", re.IGNORECASE),
 }
 """What the free text of a header may name instead of a transthoracic echo of an adult at rest."""
 NEGATED = re.compile(r"\b(?:non|not|no|without)[\s-]{1,3}(?:an?\s)?$", re.IGNORECASE)
@@ -76,7 +78,7 @@ BESIDE_THE_HEART = re.compile(
 such as "r/o DVT/PE" and "Hip fx pre-op"."""
 TRANSTHORACIC = re.compile(r"\bTTE\b|\btrans-?\s?thoracic", re.IGNORECASE)
 """A transthoracic echo, which may be made during an operation, too."""
-STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|exercise|stress|dobut", re.IGNORECASE)
+STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|(?<!pre[- ])exercise|stress|dobut", re.IGNORECASE)
 """Parts of StageName that name another stage of a stress echo than rest."""
 CENTIMETRES = 3
 """PhysicalUnitsXDirection and PhysicalUnitsYDirection of a region whose pixels have a size."""

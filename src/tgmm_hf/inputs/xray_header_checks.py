@@ -27,7 +27,7 @@ _OTHER_PART = re.compile(
 """Words for parts of the body that do not show the lungs. "Arm", "head" and "neck" are left out, because headers say
 "C-arm" and "head of the bed"."""
 _NO_PART = re.compile(
-    r"(?:\d|\bsix|\bfive)\s*(?:feet|foot)\b|\bteeth\s+out\b|\bcervical\s+collar\b|\bspine\s+board\b|"
+    r"\bhand\W?off\b|\bankle\s+monitor\b|\bfoot\s+end\b|(?:\d|\bsix|\bfive)\s*(?:feet|foot)\b|\bteeth\s+out\b|\bcervical\s+collar\b|\bspine\s+board\b|"
     r"\b(?:hands?|elbows?|shoulders?|knees?|legs?|feet)\s+"
     r"(?:on\s+(?:the\s+)?hips?|up|down|raised|rolled|forward|bent|crossed|apart|above|over|behind)\b",
     re.IGNORECASE,
