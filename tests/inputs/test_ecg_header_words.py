@@ -41,12 +41,14 @@ def read_with(tmp_path, meaning=None, label=None, modifier=None, lead="V1"):
 OTHERS = [
     "Arterial pressure", "Respiration", "EEG Fp1", "Pacing spikes", "Lead V3R", "V4R", "Lead V7", "Lead X (Frank)",
     "Lead CM5", "Lead V1 inverted", "Lead V1 (posterior)", "SpO2", "Lead MCL1", "V1 (copy)", "Ableitung V2",
-    "Lead V1 (right)", "-V1", "Lead V1, average beat", "Right-sided lead V1",
+    "-V1", "Lead V1, average beat", "Right-sided lead V1", "EMG", "Impedance", "Impedance pneumography",
 ]  # fmt: skip
 STANDARD = [
     "Lead V1", "V1", "V1 (precordial)", "", "Ableitung V1", "ECG lead V1", "Chest lead 1", "Precordial lead",
     "V1, 4th intercostal space, right sternal border", "Right precordial lead V1", "C1", "MDC_ECG_LEAD_V1", "ECG",
-    "derivation V1", "Unipolar lead V1", "V1-V6 chest electrodes",
+    "derivation V1", "Unipolar lead V1", "V1-V6 chest electrodes", "V1 (right)", "non-inverted", "not inverted",
+    "EMG filter 35 Hz", "Muscle (EMG) filter off", "Resp. filter on", "impedance ok", "Impedance 12 kOhm",
+    "ECG; skin impedance < 5 kOhm", "median filter 50 Hz", "Common average reference", "Pacemaker detection",
 ]  # fmt: skip
 
 
@@ -76,10 +78,20 @@ def test_label_and_modifiers_count_too(tmp_path):
     [("aVR", "aVR, augmented voltage, right"), ("aVR", "aVR (right)"), ("I", "Lead I (Einthoven)"),
      ("I", "Lead I (LA-RA)"), ("II", "Lead II, negative electrode on the right arm"), ("III", "Lead III (derived)"),
      ("I", "Bipolar limb lead I"), ("aVF", "augmented voltage, foot"), ("V2", "V2 (parasternal)"),
-     ("V6", "V6 lateral"), ("V6", "V6, posterior axillary line")],
+     ("V6", "V6 lateral"), ("V6", "V6, posterior axillary line"), ("II", "MLII"), ("II", "II pace detect on"),
+     ("V1", "V1 (right)"), ("V1", "Mason-Likar off")],
 )  # fmt: skip
 def test_words_of_the_standard_leads_are_accepted(lead, text):
     assert other_signal(lead, [text]) == ""
+
+
+@pytest.mark.parametrize(
+    ("lead", "text"),
+    [("V4", "Lead V4 (right)"), ("V1", "MLII"), ("V1", "MLV1"), ("II", "MLIII"), ("II", "II inverted"),
+     ("V5", "V5, EMG filter on, inverted")],
+)  # fmt: skip
+def test_words_that_contradict_other_leads_are_found(lead, text):
+    assert other_signal(lead, [text])
 
 
 def changed(path, **elements):
@@ -112,6 +124,7 @@ def test_a_storage_class_of_other_waveforms_is_refused(tmp_path, ending, element
     [{"Modality": name} for name in ("MR", "US", "OT", "HD", "EPS")]
     + [{"SOPClassUID": CLASS + name} for name in ("2.1", "3.1", "5.1", "1.3")]
     + [{"context": text} for text in ("Right sided precordial leads", "Derived 12-lead ECG from EASI", "Mason-Likar")]
+    + [{"StudyDescription": text} for text in ("Stress ECG", "Bruce protocol", "Exercise ECG", "Posterior ECG")]
     + [{"context": "Exercise, stage 2"}, {"StudyDescription": "ECG right-sided leads"}, {"ProtocolName": "V3R V4R"}],
 )
 def test_another_kind_of_recording_is_noted(tmp_path, elements):
@@ -125,7 +138,10 @@ def test_another_kind_of_recording_is_noted(tmp_path, elements):
     [{"Modality": "ECG"}, {"Modality": "ecg"}, {"Modality": ""}, {"SOPClassUID": CLASS + "1.2"},
      {"SOPClassUID": CLASS + "1.4"}, {"context": "Standard 12-lead positions: limb leads placed at extremities"},
      {"context": "Resting"}, {"StudyDescription": "ECG, right sided heart failure"},
-     {"StudyDescription": "ECG, posterior infarction?"}, {"context": "Left arm"}],
+     {"StudyDescription": "ECG, posterior infarction?"}, {"context": "Left arm"},
+     *[{"StudyDescription": text} for text in (
+         "ECG w/o stress", "no exercise", "Stress ulcer", "acute stress reaction", "Dr. Bruce", "Holter clinic",
+         "ECG EASI off", "Mason-Likar off", "ECG; no posterior leads", "posterior ECG changes")]],
 )  # fmt: skip
 def test_a_resting_ecg_has_no_note(tmp_path, elements):
     assert not read_ecg(changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements)).notes

@@ -1,16 +1,21 @@
 """What the header of a clip says against its view, a transthoracic echo of an adult, or one patient is named."""
 
+import time
+
 import numpy as np
 import pydicom
 import pytest
 from input_files import make_clip, write_clip
 from pydicom.dataset import Dataset
 
+from tgmm_hf.inputs.echo_header_notes import header_notes
 from tgmm_hf.inputs.echo_reading import clip_from_array, read_echo_clip
 from tgmm_hf.inputs.echo_stated_view import views_of_text
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 
 CODES = {"pixel_aspect", "body_part", "examination", "transducer", "other_traces", "view_header"}
+
+ULTRASOUND_CLASS = "1.2.840.10008.5.1.4.1.1.3.1"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,17 @@ OTHERS = ["Pediatric", "Paediatric", "Neonatal", "newborn", "OB", "ICE catheter"
 GOOD = ["Breakfast study", "Adult echo, FAST protocol", "non-fetal", "not a pediatric study", "Adult congenital",
         "Adult echo, pediatric cardiology", "fast heart rate", "TTE ICU", "ICED", "Obese patient", "TTE, knee surgery",
         "Echo, OB patient with dyspnea", "Echo FAST mode", "FAST track clinic", "Job 7", "Voice annotation",
-        "Adult Echo", "TTE"]  # fmt: skip
+        "Adult Echo", "TTE", "Hip fx pre-op", "Hip replacement preop eval", "Neonatal ICU",
+        "IVF, in vitro fertilisation; TTE", "TTE during intraop", "Standard FAST protocol", "Stress cardiomyopathy",
+        "Phantom limb pain, TTE", "Toe ulcer"]  # fmt: skip
+OF_COMMENTS = {
+    "StudyComments": ("breast implants", "Limited by breast tissue", "limited due to lungs", "hiatal hernia",
+                      "poor windows due to lung disease", "left shoulder pain, cannot lie on the left",
+                      "Right knee up", "Obese abdomen", "Abdominal breathing", "Eyes closed"),
+    "ImageComments": ("IVC, liver", "subcostal, liver", "left pleural"),
+    "AcquisitionDeviceProcessingDescription": ("Adult FAST", "Vivid FAST"),
+}  # fmt: skip
+COMMENTS = [(field, text) for field, texts in OF_COMMENTS.items() for text in texts]
 REASONS = ["renal failure", "breast cancer, before chemotherapy", "pregnant, dyspnea", "fetal loss", "DVT", "dog bite",
            "liver transplant, non-cardiac stress", "s/p TEE", "positive stress echo", "FAST-MI",
            "lung disease"]  # fmt: skip
@@ -77,6 +92,24 @@ def test_words_that_only_look_alike_have_no_mark(tmp_path, clip, text):
     assert not codes_of(tmp_path, clip, {"SeriesDescription": text})
 
 
+@pytest.mark.parametrize(("field", "text"), COMMENTS)
+def test_comments_on_the_window_have_no_mark(tmp_path, clip, field, text):
+    assert not codes_of(tmp_path, clip, {field: text})
+
+
+@pytest.mark.parametrize("text", ["Liver ultrasound", "Breast exam", "Knee scan", "Abdominal study", "in vitro model"])
+def test_another_examination_in_a_comment_is_named(tmp_path, clip, text):
+    assert codes_of(tmp_path, clip, {"StudyComments": text}) == {"examination"}
+
+
+def test_a_long_text_is_searched_soon():
+    for length in (10_000, 100_000):
+        header = {"Modality": "US", "SOPClassUID": ULTRASOUND_CLASS, "StudyDescription": "non-fetal " * (length // 10)}
+        begin = time.process_time()
+        assert not header_notes(header)
+        assert time.process_time() - begin < 1
+
+
 @pytest.mark.parametrize("text", REASONS)
 def test_reasons_for_an_echo_have_no_mark(tmp_path, clip, text):
     header = dict.fromkeys(("ReasonForStudy", "AdmittingDiagnosesDescription", "ClinicalTrialProtocolName"), text)
@@ -90,6 +123,8 @@ def test_reasons_for_an_echo_have_no_mark(tmp_path, clip, text):
      ({"AnatomicRegionSequence": code_of("Heart")}, None), ({"AnatomicRegionSequence": code_of("Chest")}, None),
      ({"AnatomicRegionSequence": code_of("Coeur")}, None), ({"AnatomicRegionSequence": code_of("")}, None),
      ({"AnatomicRegionSequence": code_of("Abdominal aorta")}, None),
+     ({"AnatomicRegionSequence": code_of("Hepatic vein")}, None),
+     ({"AnatomicRegionSequence": code_of("Hepatic")}, "body_part"),
      ({"PixelSpacing": ["0.2", "0.4"]}, "pixel_aspect"), ({"PixelSpacing": ["0.139", "0.139"]}, None),
      ({"PixelSpacing": ["0.1391", "0.1389"]}, None), ({"PixelSpacing": ["0", "0"]}, None),
      ({"TransducerType": "LINEAR"}, "transducer"), ({"TransducerType": "ENDOCAV_CLA"}, "transducer"),
@@ -140,6 +175,15 @@ def test_names_of_views_are_understood(text, view):
     assert view in views_of_text(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["SC SAX", "SC short axis", "SC 4CH", "Subc 4CH", "Subcost. 4ch", "subkostal 4 chamber", "SC4C", "SC-LAX",
+     "SC long axis"],
+)  # fmt: skip
+def test_short_names_of_the_subcostal_window_are_no_other_view(text):
+    assert views_of_text(text) == {"Subcostal"}
+
+
 def test_a_view_of_the_header_is_not_taken_for_two_windows():
     assert views_of_text("Subcostal four chamber") == {"Subcostal"} == views_of_text("Subcostal short axis")
     assert views_of_text("Apical long axis") == {"A3C", "Apical_Doppler"}
@@ -165,7 +209,12 @@ def test_frames_that_are_thumbnails_are_named():
      ({"PatientName": "Doe^Jane"}, {"PatientName": "DOE^JANE^Mary"}, None), ({"PatientName": ""}, {}, None),
      ({"PatientName": "Anonymous"}, {"PatientName": "Doe^Jane"}, None),
      ({"PatientAge": "071Y"}, {"PatientAge": "072Y"}, None), ({"PatientAge": "090Y"}, {"PatientAge": "099Y"}, None),
-     ({"PatientID": "7", "PatientName": "Roe^A"}, {"PatientID": "7", "PatientName": "Doe^Jane"}, None)],
+     ({"PatientID": "7", "PatientName": "Roe^A"}, {"PatientID": "7", "PatientName": "Doe^Jane"}, None),
+     *[({"PatientName": one}, {"PatientName": two, "SpecificCharacterSet": "ISO_IR 192"}, None) for one, two in (
+         ("Mueller^Hans", "Müller^Hans"), ("Muller^Hans", "Müller^Hans"), ("Garcia^Jose", "García^José"),
+         ("OBRIEN^Pat", "O'BRIEN^Pat"), ("OBRIEN^Pat", "O\u2019Brien^Pat"), ("Ivanov^Ivan", "Иванов^Иван"),
+         ("Yamada^Tarou", "山田^太郎"), ("Roe^Anna", "XXX"), ("Roe^Anna", "XXX^XXX"), ("Roe^Anna", "REMOVED"),
+         ("Roe^Anna", "HIDDEN"), ("Roe^Anna", "Emergency^Patient"), ("Roe^Anna", "Anonymous Female 1960"))]],
 )  # fmt: skip
 def test_two_persons_without_ids_in_one_study_are_named(tmp_path, clip, one, two, code):
     paths = [write_with(tmp_path / f"{number}.dcm", clip, header) for number, header in enumerate((one, two))]

@@ -19,7 +19,9 @@ NAMED = [
     ({"ProtocolName": "Thoracic spine"}, "xray_body_part"), ({"ProtocolName": "Abdomen supine"}, "xray_body_part"),
     ({"SeriesDescription": "Knee", "StudyDescription": "CHEST AND KNEE"}, "xray_body_part"),
     ({"AnatomicRegionSequence": [code("Abdomen")]}, "xray_body_part"),
-    ({"StudyDescription": "PHANTOM QC"}, "xray_phantom"),
+    ({"StudyDescription": "PHANTOM QC"}, "xray_phantom"), ({"StudyDescription": "QC"}, "xray_phantom"),
+    ({"ImageComments": "QC test"}, "xray_phantom"), ({"ImageComments": "Both feet"}, "xray_body_part"),
+    ({"ImageComments": "Cervical spine"}, "xray_body_part"), ({"ImageComments": "L LAT"}, "xray_view"),
     ({"PresentationLUTShape": "INVERSE"}, "xray_inverse"),
     ({"PresentationIntentType": "FOR PROCESSING"}, "xray_for_processing"),
     ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}, "xray_for_processing"),
@@ -40,6 +42,10 @@ GOOD = [
     {"PixelSpacing": ["0.139", "0.139"]}, {"ImagerPixelSpacing": ["0.1480", "0.1479"]}, {"PixelAspectRatio": [1, 1]},
     {"FieldOfViewRotation": "90"}, {"FieldOfViewHorizontalFlip": "YES"}, {"FieldOfViewRotation": "0"},
     {"ImageComments": "QC passed"}, {"StudyDescription": "Rib series"}, {},
+    *[{"ImageComments": text} for text in (
+        "Standing PA 6 feet", "SID 6 feet", "wheelchair 6 feet", "arms up, hands on hips", "Hands up", "Teeth out",
+        "cervical collar", "spine board", "QC approved", "Auto QC", "QC by tech A", "Image QC complete",
+        "Tech QC: accepted", "Lat marker", "L lateral marker right", "R LAT costophrenic angle cut")],
 ]  # fmt: skip
 
 
@@ -83,6 +89,7 @@ def test_values_outside_of_the_stored_bits_are_named(tmp_path):
     assert codes(write_xray(tmp_path / "a.dcm", BitsStored=10, HighBit=9)) == ["xray_bits"]
     assert codes(write_xray(tmp_path / "b.dcm", PixelRepresentation=1)) == ["xray_bits"]
     assert not codes(write_xray(tmp_path / "c.dcm", draw_chest(top=1023), BitsStored=10, HighBit=9))
+    assert "may not fit" in read_xray(tmp_path / "b.dcm").checks[0]["text"]
     signed = draw_chest(top=4095).astype(np.int16) - 2048
     assert not codes(write_xray(tmp_path / "d.dcm", signed)) and not codes(write_xray(tmp_path / "e.dcm", draw_chest()))
 

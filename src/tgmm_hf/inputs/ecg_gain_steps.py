@@ -55,7 +55,7 @@ def check_gain(findings: LeadFindings, names: Sequence[str], beats: np.ndarray, 
     which = f"lead {step.leads[0]} is" if len(step.leads) == 1 else f"{len(step.leads)} leads are"
     text = (
         f"from {step.second:.1f} s on {which} {step.factor:.2g} times as large as before, by one factor: was the gain "
-        "changed while recording?"
+        "changed while recording, or is it breathing, or another form of the beats?"
     )
     findings.add("ecg_gain_step", step.leads[0] if len(step.leads) == 1 else None, text)
 

@@ -25,8 +25,11 @@ _MIXED_CLASSES = {"1.3": "ambulatory ECG", "2.1": "hemodynamic", "3.1": "electro
 """End of a storage class -> its waveforms, which may hold a resting ECG too."""
 _AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
 """Words of a Multiplex Group Label for a beat that was averaged."""
+_NOT_DENIED = r"(?<!\bno )(?<!\bnot )(?<!\bnon[- ])(?<!w/o )(?<!\bwithout )"
 _EXERCISE = re.compile(
-    r"(?<!pre[- ])\bstress\b|\b(?:treadmill|bruce|exercise|holter)\b|\bergomet|\bbelastung"
+    rf"(?<!pre[- ]){_NOT_DENIED}\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
+    rf"|{_NOT_DENIED}\b(?:treadmill|exercise(?!\W+(?:intoler|clinic))|holter(?!\W+(?:clinic|room|lab|unit|dep)))\b"
+    r"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\bmodified bruce\b|\bergomet|\bbelastung(?!s\W?dys)"
     r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
     r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b",
     re.IGNORECASE,
@@ -35,11 +38,11 @@ _EXERCISE = re.compile(
 _AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
 """Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
 _ELECTRODES = re.compile(
-    r"\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
+    rf"{_NOT_DENIED}(?:\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
     r"|\bright[- ]sided (?:12|V)"
-    r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
+    r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b(?!\W+change)|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
     r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ leads?\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
-    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b",
+    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b)(?!\W+off\b)",
     re.IGNORECASE,
 )
 """Words for electrodes in other places than those of the twelve leads, or for leads that were computed."""

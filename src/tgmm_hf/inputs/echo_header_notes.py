@@ -23,20 +23,25 @@ HEART_PARTS = (
 """Values of BodyPartExamined that an echo of the heart has, or that say nothing."""
 ORGAN = "another organ than the heart"
 PHANTOM, FETAL, ANIMAL = "a phantom or a simulator", "a fetal or obstetric examination", "an animal"
-CHILD = "a child"
+CHILD, OPERATION = "a child", "an examination during an operation"
 EXAMINATIONS = {
-    "a transesophageal echo": re.compile(r"\b(?:tee|toe|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE),
+    "a transesophageal echo": re.compile(
+        r"\b(?:tee|toe(?!\W+(?:ulcer|gangr|amput|infect))|et[eo])\b|\btrans-?\s?(?:o?e|ö)so", re.IGNORECASE
+    ),
     "an intracardiac or intravascular echo": re.compile(
         r"\bintra-?\s?(?:cardiac|vascular|coronary)|\bIVUS\b|(?-i:\bICE\b)", re.IGNORECASE
     ),
     FETAL: re.compile(r"\bf(?:o?e|œ)t(?:al|us)\b|\bobstetri", re.IGNORECASE),
-    CHILD: re.compile(r"\bp(?:a?e|ä|é)diatr|\bneonat|\bnewborns?\b|\bneugeboren|\binfants?\b", re.IGNORECASE),
+    CHILD: re.compile(
+        r"\b(?:p(?:a?e|ä|é)diatr|neonat)(?!\w*\W+(?:ICU|intensive))|\bnewborns?\b|\bneugeboren|\binfants?\b",
+        re.IGNORECASE,
+    ),
     ORGAN: re.compile(
-        r"\b(?:liver|hepatic|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
+        r"\b(?:liver|hepatic(?!\W+vein)|kidneys?|renal|thyroid|carotids?|breast|bladder|gall-?bladder|spleen|pancreas|prostate|"
         r"pelvi[sc]|testis|scrotal|appendix|hernia|abdom\w*|addome|lungs?|pleural?|obstetric\w*|gyna?ecolog\w*|uterus|"
         r"ovar\w+|trans-?cranial|musculo-?skeletal|MSK|DVT|e?FAST exam|hips?|knees?|shoulders?|eyes?|ocular|"
         r"biopsy guid\w+|vascular access|nerve block|"
-        r"(?-i:OB|AAA|eFAST|EFAST|FAST(?!\W+(?:mode|track|acqui|scan|rate|frame)))"
+        r"(?-i:OB|AAA|eFAST|EFAST|FAST(?!\W+(?:mode|track|acqui|scan|rate|frame|protocol)))"
         r")\b|\b(?:leg|lower extremit\w+) (?:vein|ven|arter)|"
         r"\bperipheral vascular|bauch\b|schilddr|\b(?:venous|arterial|limb) (?:duplex|doppler)",
         re.IGNORECASE,
@@ -46,38 +51,50 @@ EXAMINATIONS = {
         re.IGNORECASE,
     ),
     "a stress echo": re.compile(
-        r"\b(?:stress|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
+        r"\b(?:stress(?!\W+(?:cardiomy|cmp|ulcer))|dobutamine?|DSE|treadmill|dipyridamole?|regadenoson)\b|\bexercise\W+(?:echo|TTE)|\bergomet",
         re.IGNORECASE,
     ),
-    "an examination during an operation": re.compile(r"\bintra-?\s?op(?:erative)?\b", re.IGNORECASE),
-    "a heart outside of the body": re.compile(r"\bex[- ]vivo\b|\bin[- ]vitro\b", re.IGNORECASE),
-    PHANTOM: re.compile(r"\b(?:phantoms?|simulator|test pattern)\b", re.IGNORECASE),
+    OPERATION: re.compile(r"\bintra-?\s?op(?:erative)?\b", re.IGNORECASE),
+    "a heart outside of the body": re.compile(
+        r"\bex[- ]vivo\b|\bin[- ]vitro\W{1,3}(?:hearts?|specimens?|models?|valves?)\b|"
+        r"\b(?:hearts?|specimens?|models?|valves?)\W{1,3}in[- ]vitro\b(?!\W+fertili)",
+        re.IGNORECASE,
+    ),
+    PHANTOM: re.compile(r"\b(?:phantoms?(?!\W+(?:limb|pain))|simulator|test pattern)\b", re.IGNORECASE),
 }
 """What the free text of a header may name instead of a transthoracic echo of an adult at rest."""
 NEGATED = re.compile(r"\b(?:non|not|no|without)[\s-]{1,3}(?:an?\s)?$", re.IGNORECASE)
 """End of a text before a word that the text denies, such as "non-fetal"."""
+NEGATED_CHARACTERS = 20
+"""Longest end of a text that is searched for `NEGATED`."""
 ADULT = re.compile(r"\badults?\b", re.IGNORECASE)
 """An adult with an inborn fault is examined by a pediatric cardiologist, too."""
 BESIDE_THE_HEART = re.compile(
     r"\bTTE\b|\be(?:ch|c|k)o(?:cardio\w*)?\b|\btrans-?\s?thoracic|\bcardiac\b|\bhearts?\b|\baort|\beffusion|\bPE\b|"
-    r"\bpre\W+(?:op\w*\W+)?\w+\W+transplant",
+    r"\bpre\W+(?:op\w*\W+)?\w+\W+transplant|\bpre\W?op|\bsurgery\b|\bfx\b|\bfractures?\b|\breplacements?\b",
     re.IGNORECASE,
 )
-"""Words of an examination of the heart. An organ that stands beside them is a reason for it, such as "r/o DVT/PE"."""
-STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|exercise|stress|dobut", re.IGNORECASE)
+"""Words of an examination of the heart, or before an operation. An organ that stands beside them is a reason for it,
+such as "r/o DVT/PE" and "Hip fx pre-op"."""
+TRANSTHORACIC = re.compile(r"\bTTE\b|\btrans-?\s?thoracic", re.IGNORECASE)
+"""A transthoracic echo, which may be made during an operation, too."""
+STAGE_OF_STRESS = re.compile(r"peak|post|recovery|dose|(?<!pre[- ])exercise|stress|dobut", re.IGNORECASE)
 """Parts of StageName that name another stage of a stress echo than rest."""
 CENTIMETRES = 3
 """PhysicalUnitsXDirection and PhysicalUnitsYDirection of a region whose pixels have a size."""
-FREE_TEXTS = (
-    *("StudyDescription", "SeriesDescription", "ProtocolName", "StudyComments", "ImageComments"),
-    *("PerformedProcedureStepDescription", "RequestedProcedureDescription", "AcquisitionDeviceProcessingDescription"),
+TITLES = (
+    *("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription"),
+    "RequestedProcedureDescription",
 )
-"""Elements with free text about the examination."""
+"""Elements with a name of the examination."""
+COMMENTS = ("StudyComments", "ImageComments", "AcquisitionDeviceProcessingDescription")
+"""Elements with free text about the examination, which name other organs as a reason for a poor window."""
 REASON_TEXTS = ("ReasonForStudy", "AdmittingDiagnosesDescription", "ClinicalTrialProtocolName")
 """Elements with diagnoses and plans, which name organs and earlier examinations."""
 REASON_KINDS = (FETAL, ANIMAL, PHANTOM)
 EXAMINED = re.compile(r"\W+(?:echo\w*|exam\w*|scan\w*|ultraso\w*|sonogr\w*|study|hearts?)\b", re.IGNORECASE)
-"""What follows a word of `REASON_KINDS` in `REASON_TEXTS` that names this examination, such as "Fetal echo"."""
+"""What follows a word of `REASON_KINDS` in `REASON_TEXTS`, or an organ in `COMMENTS`, that names this examination, such
+as "Fetal echo"."""
 OTHER_TRANSDUCERS = re.compile(r"LINEAR|SINGLE CRYSTAL|SPLIT XTAL CWD|IV_\w+|ENDOCAV_\w+")
 """Values of TransducerType that no transthoracic echo of the heart has. CURVED LINEAR is used in emergencies."""
 TEE_PROBES = re.compile(
@@ -182,14 +199,18 @@ def _pixel_aspect(dataset: Any) -> float | None:
 
 def _examination(dataset: Any) -> str | None:
     """Name the examination that a header is about, if it is none that the model knows."""
-    text = "\n".join(str(dataset.get(name) or "") for name in FREE_TEXTS)
-    is_exempt = {ORGAN: BESIDE_THE_HEART.search(text) is not None, CHILD: ADULT.search(text) is not None}
+    titles, comments = ("\n".join(str(dataset.get(name) or "") for name in names) for names in (TITLES, COMMENTS))
+    text = f"{titles}\n{comments}"
+    exempt = {ORGAN: BESIDE_THE_HEART, CHILD: ADULT, OPERATION: TRANSTHORACIC}
     for kind, words in EXAMINATIONS.items():
-        if _names(words, text) and not is_exempt.get(kind, False):
+        is_named = _names(words, text)
+        if kind == ORGAN:
+            is_named = _names(words, titles) or _is_examined(words, comments)
+        if is_named and not (kind in exempt and exempt[kind].search(text)):
             return kind
     reasons = "\n".join(str(dataset.get(name) or "") for name in REASON_TEXTS)
     for kind in REASON_KINDS:
-        if any(EXAMINED.match(reasons, match.end()) for match in _named(EXAMINATIONS[kind], reasons)):
+        if _is_examined(EXAMINATIONS[kind], reasons):
             return kind
     if STAGE_OF_STRESS.search(str(dataset.get("StageName") or "")):
         return "a stress echo"
@@ -199,12 +220,20 @@ def _examination(dataset: Any) -> str | None:
 
 def _named(words: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     """Find the words in a text that the text does not deny."""
-    return (match for match in words.finditer(text) if not NEGATED.search(text, 0, match.start()))
+    for match in words.finditer(text):
+        start = match.start()
+        if not NEGATED.search(text, max(0, start - NEGATED_CHARACTERS), start):
+            yield match
 
 
 def _names(words: re.Pattern[str], text: str) -> bool:
     """Tell whether a text names one of the words without denying it."""
     return next(_named(words, text), None) is not None
+
+
+def _is_examined(words: re.Pattern[str], text: str) -> bool:
+    """Tell whether one of the words stands directly before a word for an examination, such as "Fetal echo"."""
+    return any(EXAMINED.match(text, match.end()) for match in _named(words, text))
 
 
 def frames_a_second(dataset: Any) -> float | None:

@@ -22,7 +22,11 @@ _APICAL = re.compile(r"\bapical\b", re.IGNORECASE)
 _LONG = re.compile(r"\bPS?LAX?\b|\bPSLA\b|\bparasternal\W{1,2}(?:long|lax)", re.IGNORECASE)
 _SHORT = re.compile(r"\bPSS?AX?\b|\bPSSA\b|\bSAX\b|\bparasternal\W{1,2}(?:short|sax)|\bshort\W{1,2}axis", re.IGNORECASE)
 _PARASTERNAL = re.compile(r"\bparasternal\b", re.IGNORECASE)
-_SUBCOSTAL = re.compile(r"\bsub\W?(?:costal|xiphoid|xyphoid)|\bSC\W?4C?\b|\bIVC\b", re.IGNORECASE)
+_SUBCOSTAL = re.compile(
+    r"\bsub\W?(?:[ck]ostal|xiphoid|xyphoid)|\bsubc(?:ost)?\b|\bIVC\b"
+    r"|\bSC\W?(?:4C?\b|[2-5]\W?(?:CH|CV|chamber)|(?:two|four|five)\W?chamber|SAX\b|LAX\b|short|long)",
+    re.IGNORECASE,
+)
 _SUPRASTERNAL = re.compile(r"\bsupra\W?sternal|\bSSN\b", re.IGNORECASE)
 ELEMENTS = ("ViewName", "ImageComments", "SeriesDescription")
 """Elements with text about one clip, the most specific one first."""

@@ -1,6 +1,7 @@
 """Compare the patients that the headers of DICOM and WFDB files name. No text of a header is put into a message."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -35,11 +36,17 @@ YEARS_APART, OLDEST = 3, 89
 """Largest difference of two ages (years) of one patient, because labs and recordings have their own dates. Above OLDEST
 some sources write one number for everybody."""
 _NUMBER, _SHORT_WORD = re.compile(r"\d+"), re.compile(r"(?<![a-z])[a-z]{1,2}(?![a-z])")
-_NAME_WORD = re.compile(r"[^\W_]{2,}")
+_NAME_WORD, _APOSTROPHE, _UMLAUT = re.compile(r"[^\W_]{2,}"), re.compile("['`\u00b4\u2019]"), re.compile("(?<=[aou])e")
+_LETTERS = str.maketrans({"ø": "o", "æ": "a", "œ": "o", "ł": "l", "đ": "d", "ı": "i"})
+"""Letters that are no letter with a mark."""
+_NO_NAME = re.compile(r"anon\w*|emergency|patient|unknown|removed|hidden|redacted|masked|deleted|x{2,}")
+"""A word of a name that nobody has."""
 _HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 MIN_HEXADECIMAL = 8
 """Shortest digest that is taken for one. Two digests differ in the places of their letters."""
-_PLACEHOLDER = re.compile(r"(?:anon|unknown|none|no name|de-?ident|phantom|test)\D*|n/?a")
+_PLACEHOLDER = re.compile(
+    r"(?:anon|unknown|none|no name|de-?ident|phantom|test|removed|hidden|redacted|masked|deleted)\D*|n/?a|x{2,}"
+)
 """What is written over the PatientID of an anonymous file. A pseudonym with digits is compared like any id."""
 
 
@@ -124,9 +131,16 @@ def read_identity(file: Any, limits: InputLimits = LIMITS) -> Identity | None:
 
 
 def _words_of_name(text: str) -> frozenset[str]:
-    """Split a name in lower case into its words; none for what is written over the name of an anonymous file."""
-    words = _NAME_WORD.findall(text)
-    return frozenset() if _PLACEHOLDER.fullmatch(" ".join(words)) else frozenset(words)
+    """Split a name in lower case into its words, spelled alike: no marks, no apostrophes, and "ae" is "a".
+
+    Words of other scripts than Latin are left out, because one person may be written in two scripts. A name of an
+    anonymous file has no words.
+    """
+    letters = unicodedata.normalize("NFKD", _APOSTROPHE.sub("", text).translate(_LETTERS))
+    words = _NAME_WORD.findall("".join(letter for letter in letters if not unicodedata.combining(letter)))
+    if _PLACEHOLDER.fullmatch(" ".join(words)) or any(_NO_NAME.fullmatch(word) for word in words):
+        return frozenset()
+    return frozenset(_UMLAUT.sub("", word) for word in words if word.isascii())
 
 
 def _age_of(texts: dict[str, str]) -> tuple[float | None, float]:

@@ -26,10 +26,23 @@ _OTHER_PART = re.compile(
 )
 """Words for parts of the body that do not show the lungs. "Arm", "head" and "neck" are left out, because headers say
 "C-arm" and "head of the bed"."""
-_PHANTOM = re.compile(
-    r"\bphantoms?\b|\bquality control\b|\bQC\b(?!\W+(?:ok|passed|done))|\btest (?:pattern|image)\b", re.I
+_NO_PART = re.compile(
+    r"\bhand\W?off\b|\bankle\s+monitor\b|\bfoot\s+end\b|(?:\d|\bsix|\bfive)\s*(?:feet|foot)\b|\bteeth\s+out\b|\bcervical\s+collar\b|\bspine\s+board\b|"
+    r"\b(?:hands?|elbows?|shoulders?|knees?|legs?|feet)\s+"
+    r"(?:on\s+(?:the\s+)?hips?|up|down|raised|rolled|forward|bent|crossed|apart|above|over|behind)\b",
+    re.IGNORECASE,
 )
-_OTHER_VIEW = re.compile(r"\blat(?:eral)?\b|\boblique\b|\bdecub\w*|\bseitlich", re.IGNORECASE)
+"""Distances, positions and things that only sound like a part of the body."""
+_PHANTOM = re.compile(
+    r"\bphantoms?\b(?!\W+(?:limb|pain))|\btest (?:pattern|image)\b|\b(?:QC|quality control) test\b|"
+    r"^\W*(?:(?:daily|weekly|monthly)\W+)?(?:QC|quality control)\W*$",
+    re.IGNORECASE,
+)
+"""A phantom or a test. QC beside other words says who looked at the picture."""
+_OTHER_VIEW = re.compile(
+    r"\blat(?:eral)?\b(?!\W+(?:marker|costo\w*|cp|angle|recess|border|margin|sinus)\b)|\boblique\b|\bdecub\w*|\bseitlich",
+    re.IGNORECASE,
+)
 _FRONTAL_VIEW = re.compile(r"\b(?:PA|AP|frontal|postero\W?ant\w+|antero\W?post\w+)\b|\bp\.a\.|\ba\.p\.", re.IGNORECASE)
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 """Storage class of digital X-rays as the detector gives them."""
@@ -86,7 +99,8 @@ def stored_checks(dataset: Any, stored: np.ndarray) -> list[dict[str, str]]:
     if not is_wrong:
         return []
     kind = "signed " if is_signed else ""
-    text = f"pixels do not fit the {bits} {kind}bits that the header states (BitsStored): are the grey values right?"
+    fit = "may not fit" if is_signed else "do not fit"  # some devices leave the upper bits of signed pixels at zero
+    text = f"pixels {fit} the {bits} {kind}bits that the header states (BitsStored): are the grey values right?"
     return [{"code": "xray_bits", "text": text}]
 
 
@@ -110,7 +124,7 @@ def _part_text(dataset: Any) -> str:
     if any(_CHEST.search(text) for text in of_picture):
         of_study = []
     for text in (*regions, *of_picture, *of_study):
-        if _OTHER_PART.search(text) and not _CHEST.search(text):
+        if _OTHER_PART.search(_NO_PART.sub(" ", text)) and not _CHEST.search(text):
             return "a text of the header names another part of the body than the chest: is this a chest X-ray?"
     return ""
 
