@@ -31,7 +31,7 @@ _MEN = re.compile(
 )
 _PSA = re.compile(
     r"\b(?:(?:elevated|raised|high|rising|increased) (?-i:PSA)\b|"
-    r"(?-i:PSA) (?:elevat|raised|high|rising|increas|level|of \d|\d))",
+    r"(?-i:PSA) (?:elevat|raised|high|rising|increased|increasing|level|of \d|\d))",
     re.IGNORECASE,
 )
 _OTHER_PSA = re.compile(r"psoria|pseudomonas", re.IGNORECASE)
