@@ -147,7 +147,7 @@ def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> N
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            option = next(each for each in context.command.params if each.name == name)
+            option = next(parameter for parameter in context.command.params if parameter.name == name)
             raise typer.BadParameter(f"{option.opts[0]}: {reason}")
 
 

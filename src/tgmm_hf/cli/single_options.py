@@ -27,7 +27,9 @@ class SingleOptionsCommand(TyperCommand):
 
 def _values(parameters: Sequence[Any], args: Sequence[str]) -> Iterator[tuple[Any, str]]:
     """List the options that take one value, each with the value that a command line gives."""
-    options = {name: one for one in parameters if one.param_type_name == "option" for name in one.opts}
+    options = {
+        name: parameter for parameter in parameters if parameter.param_type_name == "option" for name in parameter.opts
+    }
     words = iter(args)
     for word in words:
         if word == "--":

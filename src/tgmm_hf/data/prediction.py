@@ -347,8 +347,8 @@ def with_shared_files(
         first: Number of patients at the start that have no entry in `predictions`.
     """
     of_table = patients.checks if isinstance(patients, TablePatients) else [[] for _ in patients]
-    both = zip(of_table[first:], shared_files(patients)[first:], strict=True)
-    for prediction, (of_row, of_files) in zip(predictions, both, strict=True):
+    findings = zip(of_table[first:], shared_files(patients)[first:], strict=True)
+    for prediction, (of_row, of_files) in zip(predictions, findings, strict=True):
         checks = [*of_row, *of_files]
         prediction["checks"] = [*prediction["checks"], *checks]
         prediction["notes"] = [*prediction["notes"], *(f"{check['item']}: {check['text']}" for check in checks)]

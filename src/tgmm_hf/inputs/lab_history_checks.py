@@ -132,13 +132,13 @@ def history_findings(texts: Mapping[str, str], age: float | None) -> list[dict[s
         "labs_identity_in_text".
     """
     history, findings = texts.get(HISTORY, "")[:MAX_LENGTH], []
-    own = _FAMILY_HEADING.sub("", history)
-    entries = _of_patient(own.split(","))
-    persons = _persons(re.split(r"[,\n]|\.\s", own))
+    of_patient = _FAMILY_HEADING.sub("", history)
+    entries = _of_patient(of_patient.split(","))
+    persons = _persons(re.split(r"[,\n]|\.\s", of_patient))
     if _is_other_gender(entries, persons, texts.get("gender", "")):
         text = "medical history does not fit the gender: look which of the two is wrong"
         findings.append(_finding("labs_gender_history", HISTORY, text))
-    if age is not None and _is_other_age(own, persons, age):
+    if age is not None and _is_other_age(of_patient, persons, age):
         text = "medical history does not fit the age: look which of the two is wrong"
         findings.append(_finding("labs_age_history", HISTORY, text))
     if any(_is_result(match) for match in _LAB_RESULT.finditer(history)):
@@ -177,11 +177,11 @@ def _is_other_gender(entries: Sequence[str], persons: Sequence[re.Match[str]], g
     return any(words.search(entry) for entry in entries) or any(match[group] for match in persons)
 
 
-def _is_other_age(own: str, persons: Sequence[re.Match[str]], age: float) -> bool:
+def _is_other_age(history: str, persons: Sequence[re.Match[str]], age: float) -> bool:
     """Tell whether a history states another age, or a pregnancy of today in an old woman."""
     if any(abs(float(match["age"]) - age) > YEARS_APART for match in persons):
         return True
-    around = [own[max(0, match.start() - 40) : match.end() + 20] for match in _PREGNANT_NOW.finditer(own)]
+    around = [history[max(0, match.start() - 40) : match.end() + 20] for match in _PREGNANT_NOW.finditer(history)]
     return age > OLDEST_PREGNANT and any(not _PAST.search(words) and not _OF_OTHERS.search(words) for words in around)
 
 

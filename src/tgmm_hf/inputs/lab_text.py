@@ -319,8 +319,8 @@ def _separate_columns(row: Mapping[str, Any], columns: Collection[str]) -> set[s
     bracketed = {name: column.name for name in present if (column := specimen_column(name)) is not None}
     if not bracketed:
         return set()
-    others = (find_column(split_name(name)[0]) for name in present if name not in bracketed)
-    twice = {column.name for column in others if column is not None}
+    plain_columns = (find_column(split_name(name)[0]) for name in present if name not in bracketed)
+    twice = {column.name for column in plain_columns if column is not None}
     first: dict[str, LabCell] = {}
     for name, of_column in bracketed.items():
         try:
