@@ -1,4 +1,4 @@
-"""Faults of numbers for `measure_ecg_checks.py`: samples that wrap around, and leads that were computed."""
+"""Faults of numbers for `measure_ecg_checks.py`: samples that wrap around, computed leads, gains that change."""
 
 import numpy as np
 from ecg_faults import Change, Fault
@@ -29,6 +29,16 @@ def mean_of_neighbours(lead: str) -> Change:
     return change
 
 
+def change_gain(leads: tuple[str, ...], factor: float) -> Change:
+    """Multiply leads by a factor from the middle of the recording on."""
+
+    def change(signal: np.ndarray, rate: float) -> np.ndarray:
+        signal[[LEADS.index(lead) for lead in leads], signal.shape[1] // 2 :] *= factor
+        return signal
+
+    return change
+
+
 def number_faults() -> list[Fault]:
     """List the faults."""
     wrapped = [
@@ -52,4 +62,9 @@ def number_faults() -> list[Fault]:
         )
         for lead in ("V2", "V5")
     ]
-    return wrapped + computed
+    gains = [
+        Fault(f"{name} x {factor:.2g} from the middle on", "ecg_gain_step", change_gain(leads, factor), needs_mv=False)
+        for name, leads in (("all leads", LEADS), ("V1 to V6", LEADS[6:]), ("V4", ("V4",)))
+        for factor in (2.0, 1 / 3)
+    ]
+    return wrapped + computed + gains

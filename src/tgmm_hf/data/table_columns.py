@@ -96,9 +96,9 @@ def _meant_for_data(name: str) -> str | None:
             return column
     plain = re.sub(r"^labs?(?:oratory)?[\s._:/-]+", "", name.strip(), flags=re.IGNORECASE)
     has_prefix = plain != name.strip()
-    known = find_column(split_name(plain)[0])
-    if known is not None and (has_prefix or len(key) > 2):  # "AG" is often a group of ages
-        return f"labs.{known.name}"
+    column_of_tests = find_column(split_name(plain)[0])
+    if column_of_tests is not None and (has_prefix or len(key) > 2):  # "AG" is often a group of ages
+        return f"labs.{column_of_tests.name}"
     is_slip = re.match(r"labs?\.", name.strip(), re.IGNORECASE) and not _OF_A_SAMPLE.fullmatch(plain.casefold())
     return f"labs.{plain}" if has_prefix and is_slip else None
 

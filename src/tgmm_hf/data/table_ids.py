@@ -92,10 +92,11 @@ def alike_ids(splits: Mapping[str, Iterable[str]]) -> list[str]:
     return sorted(" and ".join(map(_shown, pair)) for pair in pairs)
 
 
-def _is_other_number(one: str, two: str) -> bool:
+def _is_other_number(first_id: str, second_id: str) -> bool:
     """Tell whether two ids have the same separators, but between other parts."""
-    first, second = (_SEPARATORS.findall(_plain(name)) for name in (one, two))
-    parts = [[part.lstrip("0") for part in _SEPARATORS.split(_plain(name).removesuffix(".0"))] for name in (one, two)]
+    names = [_plain(name) for name in (first_id, second_id)]
+    first, second = (_SEPARATORS.findall(name) for name in names)
+    parts = [[part.lstrip("0") for part in _SEPARATORS.split(name.removesuffix(".0"))] for name in names]
     return bool(first) and first == second and parts[0] != parts[1]
 
 

@@ -166,8 +166,8 @@ def _regions_of(row: NoteRow, boxes: Mapping[str, dict[str, Any]]) -> dict[str, 
 
 def _question(finding: str, prompts: FindingPrompts | None, against: Sequence[str]) -> Asked:
     """Ask by the first prompt of a finding, or by its name, against the given texts or those of the prompts."""
-    known = prompts or FindingPrompts()
+    texts_of_file = prompts or FindingPrompts()
     names = (finding, finding.lower().replace(" ", "_"))  # "Pleural Effusion" is label_pleural_effusion in a note table
-    texts = next((known.prompts[name] for name in names if name in known.prompts), [finding])
-    denials = next((known.against[name] for name in names if name in known.against), ())
-    return Asked(texts[0], tuple(against or denials))
+    words = next((texts_of_file.prompts[name] for name in names if name in texts_of_file.prompts), [finding])
+    denials = next((texts_of_file.against[name] for name in names if name in texts_of_file.against), ())
+    return Asked(words[0], tuple(against or denials))
