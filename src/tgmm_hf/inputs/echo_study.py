@@ -249,8 +249,7 @@ class StudySorter:
 
     def _refuse_two_patients(self, clips: list[Any]) -> None:
         """Refuse the study if the headers of its files name different patients or examinations."""
-        headers = (identity_of(clip, self.preparer.limits) for clip in clips)
-        identities = [identity for identity in headers if identity is not None]
+        identities = [named for clip in clips if (named := identity_of(clip, self.preparer.limits)) is not None]
         if (reason := study_conflict(identities)) is not None:
             raise InputRefusedError("echo study", reason)
         self.result.checks += study_doubts(identities)
