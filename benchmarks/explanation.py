@@ -39,9 +39,14 @@ def make_pipe(size: str) -> TgmmCardiacPipeline:
     return TgmmCardiacPipeline(model=model, processor=processor)
 
 
-def noting(begun: list[tuple[str, float]]) -> Callable[[str], None]:
+def noting(begun: list[tuple[str, float]]) -> Callable[[str, float], None]:
     """Make a function that notes the CPU time at which a step begins."""
-    return lambda name: begun.append((name, time.process_time()))
+
+    def note(name: str, _: float) -> None:
+        if not begun or begun[-1][0] != name:
+            begun.append((name, time.process_time()))
+
+    return note
 
 
 def main() -> None:

@@ -30,13 +30,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path, help="directory of a cohort of `tgmm synth`")
     parser.add_argument("--model", help="directory of a saved model (the paper's size with random weights)")
+    parser.add_argument("--views", type=int, help="clips of the patient that are read (all of them)")
     arguments = parser.parse_args()
     patients = patients_from_table(arguments.cohort / "cohort.parquet", split="test")
     patient = next(one for one in patients if all(one.get(name) for name in ("labs", "ecg", "echo")))
     model, processor = full_size() if arguments.model is None else saved(arguments.model)
+    if arguments.views is not None:
+        patient = {**patient, "echo": list(patient["echo"])[: arguments.views]}
     begins: list[tuple[str, float]] = []
+
+    def note(name: str, share: float) -> None:
+        if not begins or begins[-1][0] != name:
+            write(f"{name} ... ({memory():.2f} GiB so far)")
+            begins.append((name, time.perf_counter()))
+
     start = time.perf_counter()
-    explanation = explain(model, processor, patient, methods=METHODS, progress=lambda name: begins.append(note(name)))
+    explanation = explain(model, processor, patient, methods=METHODS, progress=note)
     end = time.perf_counter()
     ends = [begin for _, begin in begins[1:]] + [end]
     write(f"{model.num_parameters():,} weights, {torch.get_num_threads()} thread(s)")
@@ -60,12 +69,6 @@ def full_size() -> tuple[Any, Any]:
 def saved(directory: str) -> tuple[Any, Any]:
     """Load a saved model and its processor."""
     return load_model(directory), load_processor(directory)
-
-
-def note(name: str) -> tuple[str, float]:
-    """Say which step begins, with the memory so far, and return its name and time."""
-    write(f"{name} ... ({memory():.2f} GiB so far)")
-    return name, time.perf_counter()
 
 
 def memory() -> float:

@@ -120,8 +120,10 @@ def test_the_explained_answer_is_the_shown_one(root):
     pipe = load_pipeline(str(root / "model"))
     patient = patient_from_files(labs=root / "row.json", ecg=root / "record")
     steps = []
-    explained = explain_patient(pipe, patient, ["hf_risk"], progress=steps.append)
-    assert {each.task for each in explained.explanation.attributions} == {"hf_risk"} and steps
+    explained = explain_patient(pipe, patient, ["hf_risk"], progress=lambda step, share: steps.append((step, share)))
+    assert {each.task for each in explained.explanation.attributions} == {"hf_risk"}
+    shares = [share for _, share in steps]
+    assert shares == sorted(shares) and shares[0] == 0 and 0.5 < shares[-1] < 1 and len(set(shares)) == len(shares)
     other = Explanation({"hf_risk": {"risk": explained.prediction["hf_risk"]["risk"] + 1}}, "hf_risk", "risk")
     with pytest.raises(TgmmError):
         require_same_answer(explained.prediction, other)

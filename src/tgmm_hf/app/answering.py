@@ -6,7 +6,6 @@ Every function works in a directory of the request, which the caller removes. No
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from tgmm_hf.utils.watched_worker import Limits
 
 READING_LIMITS = Limits(seconds=120.0, memory=4 * 2**30)
 """What the reading of one patient's files may take. A page has other users, who wait meanwhile."""
+BEFORE_EXPLAINING = 0.1
+"""Share of the progress bar before the explanation begins."""
 VIEWS_FILE = "views.csv"
 """A file of this name among the echo files gives the views of the clips."""
 MAX_PATIENTS = 200
@@ -134,19 +135,17 @@ def answer_read_patient(
         question: What is asked.
         refused: Inputs that were refused before, each named by its modality.
     """
-    question.progress(0.1, "Reading the files, then asking the model")
+    question.progress(BEFORE_EXPLAINING, "Reading the files, then asking the model")
     (prediction,) = predict(pipe, [patient], question.tasks, batch_size=1, limits=READING_LIMITS)
     prediction["refused"] += [{"item": error.item, "reason": error.reason} for error in refused]
     for entry in prediction["refused"]:
         entry["item"] = positioned(entry["item"], patient)
     read = {key: value for key, value in patient.items() if key not in MODALITIES or prediction["used"][key]}
-    steps = count(1)
 
-    def say(step: str) -> None:
-        done = next(steps)
-        question.progress(done / (done + 3), f"Explaining: {step}")  # the number of steps is not known
+    def tell(step: str, share: float) -> None:
+        question.progress(BEFORE_EXPLAINING + (1 - BEFORE_EXPLAINING) * share, f"Explaining: {step}")
 
-    explained = explain_patient(pipe, read, question.tasks, question.contributions, say)
+    explained = explain_patient(pipe, read, question.tasks, question.contributions, tell)
     report = replace(explained, prediction=prediction).page(ReportSettings())
     return PatientAnswer(prediction, messages_of(prediction), report)
 

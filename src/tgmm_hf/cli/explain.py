@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tgmm_hf.cli.explain_more import explain_more_files, say
+from tgmm_hf.cli.explain_more import explain_more_files
 from tgmm_hf.cli.laboratory import ColumnMap, Units, laboratory
 from tgmm_hf.cli.options import AllowOutside, Decimal, Encoding, Model, announce_hub, format_of, refuse_given
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
@@ -20,6 +20,7 @@ from tgmm_hf.cli.predict import (
     ViewsFile,
     ViewThreshold,
 )
+from tgmm_hf.cli.step_bar import step_bar
 
 FOR_PATIENT_REPORT = (
     *("labs", "echo", "views", "view_classifier", "view_threshold", "identifier", "show_id", "units", "columns"),
@@ -161,7 +162,8 @@ def explain(
         announce_hub(view_classifier)
     pipe = library.load_pipeline(model, view_classifier, view_threshold)
     patients = None if gallery is None else read_gallery(gallery, pipe.model)
-    explained = patient_file.explain_patient(pipe, patient, task, contributions, say, patients)
+    with step_bar("explain") as tell:
+        explained = patient_file.explain_patient(pipe, patient, task, contributions, tell, patients)
     settings = ReportSettings(show_id, ecg_layout.value, float(ecg_sensitivity.value))
     patient_file.write_report(explained, out, chosen, settings)
     typer.echo(f"Report: {out}. Research software, not a medical device.")

@@ -8,6 +8,7 @@ import typer
 
 from tgmm_hf.cli.options import announce_hub
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
+from tgmm_hf.cli.step_bar import step_bar
 
 
 def explain_more_files(
@@ -54,14 +55,10 @@ def explain_more_files(
     loaded, processor = load_more(model, MoreModel if asked["finding"] is None else MoreForClassification)
     given = {name: str(path) for name, path in files.items() if path is not None}
     with options_for_paths(paths):
-        explained = explain_files(loaded, processor, given, Asked(**asked), say)
+        with step_bar("explain") as tell:
+            explained = explain_files(loaded, processor, given, Asked(**asked), tell)
         patient_file.write_report(explained, out, file_format, ReportSettings(**shown))
     typer.echo(f"Report: {out}. Research software, not a medical device.")
     if not explained.explanation.scores:
         typer.echo("tgmm: nothing that was given can be used; the report says why.", err=True)
         raise typer.Exit(1)
-
-
-def say(step: str) -> None:
-    """Print the name of a step, because explaining a large model takes minutes."""
-    typer.echo(f"  {step} ...", err=True)

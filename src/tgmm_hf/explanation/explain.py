@@ -22,6 +22,7 @@ from tgmm_hf.explanation.material import Material, read_material
 from tgmm_hf.explanation.modalities import explain_modalities
 from tgmm_hf.explanation.scoring import PatientScore, question_of
 from tgmm_hf.explanation.slots import explain_slots
+from tgmm_hf.explanation.step_progress import Progress, StepProgress
 from tgmm_hf.explanation.units import explain_ecg_by_occlusion, explain_echo_by_occlusion
 from tgmm_hf.explanation.verified import best_method, marked, stored_check
 from tgmm_hf.explanation.views import explain_views
@@ -43,6 +44,8 @@ METHODS: dict[str, tuple[str, ...]] = {
 """Modality -> its methods, the default first. docs/results/explanation/ has the measurement behind the order."""
 CAPTUM_METHOD = "integrated_gradients"
 """The only one of them that needs the package captum (extra `explain`)."""
+STEPS_BESIDE_METHODS = 3
+"""The prediction, the modalities, and the material for a report."""
 
 
 def methods_of(model: Any) -> dict[str, tuple[str, ...]]:
@@ -109,7 +112,7 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
     methods: Mapping[str, Sequence[str]] | None = None,
     units: str | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Explain the answer of a model for one patient.
 
@@ -123,7 +126,7 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
             first of `METHODS`. Each attribution has a note that says whether its method was verified.
         units: "US" or "SI", units of lab values without a unit.
         seed: seed of SHAP's permutations.
-        progress: called with the name of each step before it starts.
+        progress: called with the name of the step that runs and the share of the work that is done, 0 to 1.
 
     Returns:
         The explanation. Without any usable input it has no attributions.
@@ -137,8 +140,8 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
     question = question_of(model.config.tasks, task, target)
     check = stored_check(model)
     chosen = chosen_methods(methods, check, task, methods_of(model))
-    say = progress or (lambda _: None)
-    say("prediction")
+    running = StepProgress(progress)
+    running.begin("prediction")
     pipe = TgmmCardiacPipeline(model=model, processor=processor, device=model.device)
     batch = pipe.preprocess([patient], units=units)
     answerable = [name for name, settings in model.config.tasks.items() if settings["kind"] != "retrieval"]
@@ -149,12 +152,14 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
         return Explanation(prediction, question.task, question.target, notes=("nothing usable was given",))
     labs = processor.labs_text(patient.get("labs"), units)
     score = PatientScore(model, batch["inputs"], question)
-    say("modalities")
+    methods_of_patient = steps(score, processor, labs, chosen, seed, within=running.within)
+    running.number = len(methods_of_patient) + STEPS_BESIDE_METHODS
+    running.begin("modalities")
     attributions = [explain_modalities(score), *explain_slots(score)]
-    for modality, name, method in steps(score, processor, labs, chosen, seed):
-        say(f"{modality}: {name}")
+    for modality, name, method in methods_of_patient:
+        running.begin(f"{modality}: {name}")
         attributions.append(marked(method(), check))
-    say("material")
+    running.begin("material")
     material = read_material(processor, patient, report, labs)
     return Explanation(prediction, question.task, question.target, tuple(attributions), material)
 
@@ -189,13 +194,14 @@ def chosen_methods(
     return {modality: tuple(names) for modality, names in methods.items()}
 
 
-def steps(
+def steps(  # noqa: PLR0913 - what is explained, how, and who is told
     score: PatientScore,
     processor: Any,
     labs: LabsText,
     chosen: Mapping[str, Sequence[str]],
     seed: int = 0,
     views: bool = True,
+    within: Callable[[float], None] | None = None,
 ) -> list[tuple[str, str, Callable[[], Attribution]]]:
     """List (modality, method, function that computes it) of one patient, for the modalities that are present.
 
@@ -206,6 +212,7 @@ def steps(
         chosen: modality -> names of `METHODS`.
         seed: seed of SHAP's permutations.
         views: whether to explain the echo views too.
+        within: called with the share of a long method that is done, 0 to 1.
     """
     rate = processor.feature_extractor.model_rate
     functions: dict[tuple[str, str], Callable[[], Attribution]] = {
@@ -213,12 +220,12 @@ def steps(
         ("labs", "gradient_x_input"): partial(explain_cells_by_gradient, score, processor, labs),
         ("ecg", "integrated_gradients"): partial(explain_ecg_samples, score, rate),
         ("ecg", "token_integrated_gradients"): partial(explain_ecg_token_path, score, rate),
-        ("ecg", "occlusion"): partial(explain_ecg_by_occlusion, score, rate),
+        ("ecg", "occlusion"): partial(explain_ecg_by_occlusion, score, rate, within),
         ("ecg", "grad_cam_plus_plus"): partial(explain_ecg_tokens, score, rate),
         ("ecg", "gradient_x_activation"): partial(explain_ecg_tokens, score, rate, "gradient_x_activation"),
         ("ecg", "guided_grad_cam"): partial(explain_ecg_guided, score, rate),
         ("echo", "grad_cam_plus_plus"): partial(explain_echo_regions, score),
-        ("echo", "occlusion"): partial(explain_echo_by_occlusion, score),
+        ("echo", "occlusion"): partial(explain_echo_by_occlusion, score, within),
         ("echo", "gradient_x_activation"): partial(explain_echo_regions, score, "gradient_x_activation"),
     }
     functions_of_patient = [

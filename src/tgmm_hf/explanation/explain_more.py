@@ -5,7 +5,7 @@ explanation.scores                # {"xray": 0.41}
 explanation.attributions          # one for each method: X-ray, ECG over time, ECG by lead
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,15 @@ from tgmm_hf.explanation.more_score import (
     finding_question,
     text_question,
 )
+from tgmm_hf.explanation.step_progress import Progress, StepProgress
 from tgmm_hf.explanation.verified import best_method, marked, stored_check
 from tgmm_hf.inputs.xray_reading import read_xray
 from tgmm_hf.utils.errors import TgmmError
 
 DEFAULTS = {"xray": "gradient_attention", "ecg_time": "gradient_attention", "ecg": "integrated_gradients"}
 """Modality -> method where no check of the model says which one is best: the kind of the published system."""
+MAPS_OF = {"xray": ("xray",), "ecg": ("ecg_time", "ecg")}
+"""Input -> modalities of its maps."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def explain_more(
     inputs: Mapping[str, Any],
     asked: Asked,
     methods: Mapping[str, Sequence[str]] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> MoreExplanation:
     """Explain the score of an X-ray, of an ECG, or of both of one patient.
 
@@ -101,7 +104,7 @@ def explain_more(
         asked: what is asked.
         methods: modality of `METHODS` -> names of methods. By default the best method of the check beside the model, or
             the one of `DEFAULTS`.
-        progress: called with the name of each step before it starts.
+        progress: called with the name of the step that runs and the share of the work that is done, 0 to 1.
 
     Returns:
         The explanation. An input that cannot be used is in `report["refused"]` and has no attribution.
@@ -125,11 +128,12 @@ def explain_more(
     scores: dict[str, float] = {}
     attributions: list[Attribution] = []
     unit = ""
+    running = StepProgress(progress, sum(len(chosen[modality]) for kind in kinds for modality in MAPS_OF[kind]))
     for kind in kinds:
         question = text or finding_question(model, str(asked.finding), kind, batch)
         score = TowerScore(base, kind, batch[KINDS[kind]], question)
         scores[kind], unit = score.output, question.unit
-        attributions += _attributions(score, processor, files[kind], chosen, progress)
+        attributions += _attributions(score, processor, files[kind], chosen, running)
     return MoreExplanation(
         task=task,
         target=str(asked.text or asked.finding),
@@ -172,7 +176,7 @@ def _best(check: Mapping[str, Any] | None, task: str, modality: str) -> str | No
 
 
 def _attributions(
-    score: TowerScore, processor: Any, given: Any, chosen: Mapping[str, Sequence[str]], progress: Any
+    score: TowerScore, processor: Any, given: Any, chosen: Mapping[str, Sequence[str]], running: StepProgress
 ) -> list[Attribution]:
     """Explain one X-ray or ECG by the chosen methods.
 
@@ -181,7 +185,7 @@ def _attributions(
         processor: of the model.
         given: the X-ray or ECG as the processor takes it.
         chosen: modality -> names of methods.
-        progress: see `explain_more`.
+        running: counts the maps that are made.
     """
     if score.kind == "xray":
         images = processor.image_processor
@@ -194,7 +198,6 @@ def _attributions(
         jobs += [("leads", name, lambda _=name: explain_ecg_leads(score, rate, leads)) for name in chosen["ecg"]]
     results = []
     for what, name, job in jobs:
-        if progress is not None:
-            progress(f"{what}: {name.replace('_', ' ')}")
+        running.begin(f"{what}: {name.replace('_', ' ')}")
         results.append(job())
     return results

@@ -141,27 +141,39 @@ def _piece_of(config: Any) -> int:
     return min(divisors, key=lambda size: abs(size - PIECE))
 
 
-def occlusion(units: Units) -> np.ndarray:
+def occlusion(units: Units, within: Callable[[float], None] | None = None) -> np.ndarray:
     """Compute the score minus the score without each unit: values of the full shape of the units, NaN for absent ones.
 
     It needs one pass for each unit. The values do not sum to the score, because units act together.
+
+    Args:
+        units: of one modality.
+        within: called with the share of the units that are done, 0 to 1.
     """
     number = int(units.present.sum())
-    scores = units.score(np.concatenate([np.ones((1, number), bool), ~np.eye(number, dtype=bool)]))
+    kept = np.concatenate([np.ones((1, number), bool), ~np.eye(number, dtype=bool)])
+    parts = []
+    for start in range(0, len(kept), SCORED_TOGETHER):
+        if within is not None:
+            within(start / len(kept))
+        parts.append(units.score(kept[start : start + SCORED_TOGETHER]))
+    scores = np.concatenate(parts)
     return units.full(scores[0] - scores[1:])
 
 
-def explain_ecg_by_occlusion(patient: PatientScore, sampling_rate: float) -> Attribution:
+def explain_ecg_by_occlusion(
+    patient: PatientScore, sampling_rate: float, within: Callable[[float], None] | None = None
+) -> Attribution:
     """Attribute the score to ECG tokens by hiding one after the other: (12 leads, tokens)."""
     units = ecg_units(patient)
     seconds = _piece_of(patient.model.config.ecg_config) / sampling_rate
     axes = Axis("lead", LEADS), Axis("token", None, seconds, 0.0, "s")
     more = {"unit": patient.question.unit, "baseline": "a flat line in place of one token"}
-    return patient.attribution("ecg", "occlusion", occlusion(units), axes, **more)
+    return patient.attribution("ecg", "occlusion", occlusion(units, within), axes, **more)
 
 
-def explain_echo_by_occlusion(patient: PatientScore) -> Attribution:
+def explain_echo_by_occlusion(patient: PatientScore, within: Callable[[float], None] | None = None) -> Attribution:
     """Attribute the score to echo regions by hiding one after the other: (11 views, 1, rows, columns)."""
-    values = occlusion(echo_units(patient))[:, None]
+    values = occlusion(echo_units(patient), within)[:, None]
     more = {"unit": patient.question.unit, "baseline": "the mean colour in place of one region, in all frames"}
     return patient.attribution("echo", "occlusion", values, echo_axes(patient, values.shape), **more)

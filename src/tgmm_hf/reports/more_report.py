@@ -1,11 +1,12 @@
 """The page of `tgmm explain` for a MoRE model: the X-ray and the ECG with what made them near to a text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tgmm_hf.explanation.attribution import Attribution
 from tgmm_hf.explanation.explain_more import Asked, MoreExplanation, explain_more
+from tgmm_hf.explanation.step_progress import Progress
 from tgmm_hf.explanation.verified import is_shown
 from tgmm_hf.reports.contributions import MODALITY_NAMES, method_text, plain, sum_sentence, why_not_shown
 from tgmm_hf.reports.more_pictures import show_ecg, show_xray, strongest_places, with_own_ids
@@ -93,7 +94,7 @@ def explain_files(
     processor: Any,
     inputs: Mapping[str, Any],
     asked: Asked,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ExplainedMore:
     """Explain the files of one patient, for a page. Arguments and errors: see `explain_more`."""
     facts = {"model": shown_model_name(str(model.name_or_path))}

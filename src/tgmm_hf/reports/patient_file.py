@@ -1,6 +1,6 @@
 """Predict and explain one patient, and write the report as HTML, JSON or PDF."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -11,6 +11,7 @@ from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.data.prediction import Patient, predict
 from tgmm_hf.explanation.explain import Explanation, explain
 from tgmm_hf.explanation.neighbours import Gallery, nearest
+from tgmm_hf.explanation.step_progress import Progress
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.reports.patient_inputs import PatientInputs, read_inputs
@@ -62,7 +63,7 @@ def explain_patient(
     patient: Patient,
     tasks: Sequence[str] | None = None,
     contributions: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
     gallery: Gallery | None = None,
 ) -> ExplainedPatient:
     """Predict one patient, and explain the answer.
@@ -73,7 +74,7 @@ def explain_patient(
         tasks: tasks to answer; None answers all but retrieval. The first one is explained, or the model's first
             diagnosis with None.
         contributions: compute contributions. Without them the packages of the extra `explain` are not needed.
-        progress: called with the name of each step before it starts.
+        progress: called with the name of the step that runs and the share of the work that is done, 0 to 1.
         gallery: patients among whom the nearest are looked up.
 
     Raises:

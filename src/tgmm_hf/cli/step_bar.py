@@ -1,0 +1,24 @@
+"""A progress bar of named steps, for an explanation that takes minutes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def step_bar(title: str) -> Iterator[Callable[[str, float], None]]:
+    """Draw a bar on the error output. Yields a function that takes the name of a step and the share that is done.
+
+    Args:
+        title: stands before the bar.
+    """
+    from tqdm.auto import tqdm
+
+    with tqdm(total=100, desc=title, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}") as bar:
+
+        def tell(step: str, share: float) -> None:
+            bar.n = round(100 * share)
+            bar.set_postfix_str(step)
+
+        yield tell
+        bar.n = bar.total
+        bar.set_postfix_str("done")
