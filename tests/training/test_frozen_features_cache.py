@@ -11,6 +11,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from closeness import assert_close, is_close
+from prepared_data import FRAMES, SIZE
 from safetensors import safe_open
 from safetensors.torch import load, save_file
 from tiny_models import only, random_batch, random_labels, smallest_config, smallest_model
@@ -156,6 +157,8 @@ def start(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "labs_config": {"num_hidden_layers": 3, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
         "ecg_config": {"hidden_dropout_prob": 0.1},
         "echo_config": {
+            "image_size": SIZE,
+            "num_frames": FRAMES,
             "stage_depths": [1, 1, 1],
             "stage_widths": [8, 16, 16],
             "stage_heads": [1, 2, 2],
