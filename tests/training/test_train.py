@@ -124,7 +124,7 @@ def first_epoch(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained_answers, "collect_predictions", counting)
         train(run)
-    events = [shutil.copy(path, root) for path in run.training_directory.rglob("events.out.tfevents.*")]
+    events = [Path(shutil.copy(path, root)) for path in run.training_directory.rglob("events.out.tfevents.*")]
     return FirstEpoch(root / "model", logging, answered, events)
 
 
