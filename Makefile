@@ -27,6 +27,9 @@ PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-
 # "torch" with the version that the constraints name. The CPU index has no old numpy, so it is not given all constraints.
 pinned = $(or $(if $(CONSTRAINTS),$(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' $(CONSTRAINTS))),$(1))
 
+# uv installs the dependencies in half the time, where it can be had. Then pip finds them installed, and checks them.
+QUICK_INSTALL = $(if $(CONSTRAINTS),$(BIN)/python scripts/quick_install.py --constraint $(CONSTRAINTS) -r pyproject.toml $(1) || echo "pip installs them.")
+
 BIN := $(VENV)/bin
 TGMM := $(BIN)/tgmm
 MADE := $(VENV)/.stamp-venv
@@ -79,6 +82,7 @@ $(MADE):
 $(RUNTIME): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
 	@echo "Installing the $(VERSIONS) versions into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python $(UPGRADE) $(call pinned,torch)
+	$(QUICK_INSTALL)
 	$(PIP_INSTALL) -e .
 	@touch $@
 
@@ -86,6 +90,7 @@ $(RUNTIME): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
 $(DEV): pyproject.toml scripts/install_torch.sh $(CONSTRAINTS) | $(MADE)
 	@echo "Installing the $(VERSIONS) versions into $(VENV): a few minutes and 1.5 to 6 GB, once."
 	sh scripts/install_torch.sh $(BIN)/python $(UPGRADE) $(call pinned,torch) $(call pinned,torchvision)
+	$(call QUICK_INSTALL,--extra dev)
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $(RUNTIME) $@
 

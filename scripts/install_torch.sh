@@ -43,6 +43,9 @@ if [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then
     fi
     echo "$*: the CPU build is not available there; taking the default build (several GB)"
 fi
+if [ -z "$upgrade" ] && "$python" "$(dirname "$0")/quick_install.py" "$@" && usable "$@"; then
+    exit 0
+fi
 install "$@"
 usable "$@" && exit 0
 install --upgrade --force-reinstall "$@"

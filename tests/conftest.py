@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, the marker of tests that `make test-fast` leaves out, and the order of the files."""
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared is not here: real data and golden arrays are not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def forked_reading() -> Iterator[None]:
+    """Let converters read checkpoints in a forked process, because a new interpreter takes seconds to import torch.
+
+    The tests of the reading process itself do without: see security/test_checkpoints.py.
+    """
+    from fresh_process import FORKING
+
+    from tgmm_hf.hub.convert import loading
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "subprocess", FORKING)
+        yield
 
 
 @pytest.fixture(scope="session")

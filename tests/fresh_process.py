@@ -10,10 +10,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import IO, Any
 
 SECONDS = 300
@@ -35,7 +36,7 @@ PARENT_ONLY = ("PYTHONPATH", "HF_HUB_OFFLINE")
 """Environment variables that a process without the package does not take over."""
 
 SERVER = """
-import contextlib, importlib, json, os, signal, sys, types
+import atexit, contextlib, gc, importlib, json, os, signal, sys, types
 
 def run(request):
     signal.alarm(request["seconds"])
@@ -48,10 +49,15 @@ def run(request):
     sys.argv[:] = ["-c", *request["words"]]
     sys.modules["__main__"] = types.ModuleType("__main__")
     exec(compile(request["code"], "<string>", "exec"), vars(sys.modules["__main__"]))
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # to take all modules apart would need a second of CPU
 
 for name in json.loads(sys.argv[1]):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)
+gc.freeze()
 for line in sys.stdin.buffer:
     process = os.fork()
     if process == 0:
@@ -105,6 +111,26 @@ def run_without_package(code: str, *words: Any, work: Path, **variables: str) ->
     completed = run_fresh(code, *words, env=environment, cwd=work)
     assert completed.returncode == 0, completed.stderr[-3000:]
     return completed.stdout
+
+
+def run_script(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python script in a fresh process, in place of `subprocess.run`.
+
+    Args:
+        command: Interpreter, script and arguments of the script. The interpreter is that of the server.
+        env: All environment variables.
+        cwd: Directory of the process.
+        options: Further arguments of `subprocess.run`. Output is captured, the input is empty, and the time limit is
+            `SECONDS`, whatever they are.
+    """
+    _, script, *words = command
+    return run_fresh(f"import runpy\nrunpy.run_path({script!r}, run_name='__main__')", *words, env=env, cwd=Path(cwd))
+
+
+FORKING = SimpleNamespace(**{**vars(subprocess), "run": run_script})
+"""In place of the module `subprocess` of a module that starts a script with `subprocess.run`."""
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:

@@ -12,6 +12,17 @@ from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 from tgmm_hf.utils.names import VIEWS
 
+SIZE, FRAMES = 32, 4
+"""Pixels of a side, and frames, of a prepared clip."""
+SMALL_ECHO = {
+    "image_size": SIZE,
+    "num_frames": FRAMES,
+    "stage_depths": [1, 1],
+    "stage_widths": [8, 16],
+    "stage_heads": [1, 2],
+    "hidden_size": 16,
+}
+"""Settings of an echo encoder that takes these clips."""
 SIZES = {"train": 24, "validation": 16, "test": 16}
 TASKS = {"hf_diagnosis": "diagnosis", "hf_risk": "prognosis"}
 
@@ -23,7 +34,7 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
     ecg = generator.normal(0, 0.05, (2500, 12)).astype(np.float32)
     ecg[:: 150 if sick else 220] += 1.0
     views = generator.choice(len(VIEWS), size=2, replace=False)
-    clips = generator.integers(0, 80 if sick else 200, (2, 16, 64, 64 * 3)).astype(
+    clips = generator.integers(0, 80 if sick else 200, (2, FRAMES, SIZE, SIZE * 3)).astype(
         np.uint8
     )  # as stored: the colours beside each other
     event = int(generator.random() < 0.5)
@@ -35,7 +46,7 @@ def invented_patient(name: str, generator: np.random.Generator) -> dict:
         "ecg_mask": [missing != "ecg"] * 12,
         "clips": clips[:0] if missing == "echo" else clips,
         "clip_views": [] if missing == "echo" else sorted(views.tolist()),
-        "clip_frames": [] if missing == "echo" else [16, 16],
+        "clip_frames": [] if missing == "echo" else [FRAMES, FRAMES],
         "label_hf_diagnosis": int(sick),
         "time_hf_risk": None if sick else float(generator.uniform(30, 300 if event else 900)),
         "event_hf_risk": None if sick else event,
@@ -60,7 +71,7 @@ def write_prepared_data(directory: Path, own_task: str | None = None, measured: 
     """
     tasks = TASKS if own_task is None else {**TASKS, own_task: "diagnosis"}
     tasks = {**tasks, "ef": "regression", "seen": "multilabel"} if measured else tasks
-    image_processor = EchoImageProcessor(size=64, num_frames=16)
+    image_processor = EchoImageProcessor(size=SIZE, num_frames=FRAMES)
     features = AdmissionPreparer(EcgFeatureExtractor(), image_processor, directory, tasks).features
     generator = np.random.default_rng(0)
     for split, size in SIZES.items():
@@ -74,7 +85,7 @@ def write_prepared_data(directory: Path, own_task: str | None = None, measured: 
                     patient |= measured_outcomes(patient, number)
                 writer.write(features.encode_example(patient))
             writer.finalize()
-    content: dict[str, Any] = {"data_hash": "invented", "geometry": {"image_size": 64, "num_frames": 16}}
+    content: dict[str, Any] = {"data_hash": "invented", "geometry": {"image_size": SIZE, "num_frames": FRAMES}}
     if measured:
         content["units"] = {"ef": "%"}
     (directory / "prepare.json").write_text(json.dumps(content))

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import transformers
 from tiny_models import smallest_model, tiny_tokenizer
 from typer.testing import CliRunner
 
@@ -53,6 +54,22 @@ def test_no_docstring_line_reads_like_a_relative_import() -> None:
         relative = [n.module for n in imports(ast.parse(text)) if isinstance(n, ast.ImportFrom) and n.level]
         written = re.findall(r"^\s*from\s+\.+(\S+)\s+import", text, flags=re.MULTILINE)
         assert sorted(written) == sorted(module for module in relative if module), path
+
+
+def test_mypy_follows_every_model_of_transformers_that_is_imported() -> None:
+    """The others are skipped, because they took half of mypy's time. Types of a skipped module are not checked."""
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    modules = [name for entry in overrides if entry.get("follow_imports") == "normal" for name in entry["module"]]
+    followed = {name.split(".")[2] for name in modules if name.count(".") > 1}
+    imported = set()
+    for path in [*SOURCES, *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
+        for node in imports(ast.parse(path.read_text())):
+            for module in absolute_modules(node):
+                names = [module] if module.startswith("transformers.models.") else []
+                if module == "transformers":
+                    names = [getattr(getattr(transformers, alias.name, None), "__module__", "") for alias in node.names]
+                imported |= {name.split(".")[2] for name in names if name.startswith("transformers.models.")}
+    assert imported and imported <= followed, imported - followed
 
 
 def test_what_is_imported_is_declared() -> None:

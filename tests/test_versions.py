@@ -51,6 +51,32 @@ def test_make_installs_the_chosen_versions() -> None:
         assert re.search(rf"install_torch\.sh {re.escape(venv)}/bin/python +{re.escape(torch)}", lines), lines
 
 
+LISTING = """\
+:env:.cert='/etc/ssl/certs/ca.crt'
+:env:.find-links='/opt/wheels'
+global.extra-index-url='file:///a/simple file:///b/simple'
+global.find-links='/srv/wheels /home/wheels'
+install.retries='3'
+"""
+
+
+def test_uv_gets_the_settings_of_pip_and_leaves_those_that_it_lacks_to_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import quick_install
+
+    settings = quick_install.pip_settings(LISTING)
+    assert settings["find-links"] == "/opt/wheels"  # the environment goes before a file
+    variables = quick_install.uv_variables(settings)
+    assert variables["UV_INDEX"] == "file:///a/simple file:///b/simple"
+    assert (variables["UV_FIND_LINKS"], variables["SSL_CERT_FILE"]) == ("/opt/wheels", "/etc/ssl/certs/ca.crt")
+    lists = quick_install.uv_variables({"find-links": "/srv/wheels\n/home/wheels"})
+    assert lists["UV_FIND_LINKS"] == "/srv/wheels,/home/wheels"
+    assert quick_install.uv_variables({}) is not None
+    for name in ("proxy", "no-index", "trusted-host"):
+        assert quick_install.uv_variables({**settings, name: "1"}) is None
+    sys.modules.pop("quick_install")
+
+
 def licence(package: Distribution) -> str:
     classifiers = [line for line in package.metadata.get_all("Classifier") or [] if line.startswith("License")]
     return " ".join([package.metadata.get("License-Expression") or "", *classifiers])

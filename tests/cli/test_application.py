@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 import resource
 import subprocess
@@ -25,12 +26,17 @@ SECONDS = 1.0
 
 HEAVY = ("torch", "transformers", "numpy", "pandas", "datasets", "matplotlib")
 IMPORTED = f"""
-import sys
+import contextlib, io, json, os, sys
 from tgmm_hf.cli import main
-try:
-    main(sys.argv[1:])
-finally:
-    sys.stderr.write(f"imported: {{[name for name in {HEAVY} if name in sys.modules]}}")
+for name, words in json.loads(sys.argv[1]).items():
+    process = os.fork()
+    if process == 0:
+        output = io.StringIO()
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            main(words)
+        print(json.dumps([name, [module for module in {HEAVY} if module in sys.modules], output.getvalue()]))
+        break
+    os.waitpid(process, 0)
 """
 
 
@@ -42,9 +48,9 @@ def tgmm(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def cpu_seconds(*words: str) -> float:
-    """Measure the CPU time of a command, the smallest of three."""
-    times = []
-    for _ in range(3):
+    """Measure the CPU time of a command, the smallest of three. A time within the limit needs no second one."""
+    times = [math.inf]
+    while min(times) > SECONDS and len(times) < 4:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         tgmm(*words)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -74,10 +80,21 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("words", QUICK.values(), ids=QUICK)
-def test_answers_that_need_no_work_import_no_heavy_library(words: list[str]) -> None:
-    completed = subprocess.run([sys.executable, "-c", IMPORTED, *words], capture_output=True, text=True, input="")
-    assert completed.stderr.endswith("imported: []"), completed.stderr
+@pytest.fixture(scope="module")
+def quick_answers() -> dict[str, tuple[list[str], str]]:
+    """Command line -> the heavy libraries that it imports, and its output. Each runs in a fork of one new process."""
+    command = [sys.executable, "-c", IMPORTED, json.dumps(QUICK)]
+    completed = subprocess.run(command, capture_output=True, text=True, input="")
+    answers = [json.loads(line) for line in completed.stdout.splitlines()]
+    return {name: (imported, output) for name, imported, output in answers}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_answers_that_need_no_work_import_no_heavy_library(
+    name: str, quick_answers: dict[str, tuple[list[str], str]]
+) -> None:
+    imported, output = quick_answers[name]
+    assert imported == [] and output, output
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def save_view_classifier(directory: Path, seed: int = 0) -> None:
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
+def encoders(tmp_path_factory: pytest.TempPathFactory, forked_reading: None) -> Encoders:
     """A BERT saved with its language-model head, a converted ST-MEM, an MViT, and a ConvNeXt with other label order."""
     root = tmp_path_factory.mktemp("encoders")
     config = smallest_config()

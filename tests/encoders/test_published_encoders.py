@@ -97,7 +97,7 @@ def case(request) -> Case:
 
 
 @pytest.fixture(scope="module")
-def directory(case: Case, tmp_path_factory) -> Path:
+def directory(case: Case, tmp_path_factory, forked_reading: None) -> Path:
     """The converted encoder, with smaller clips than its weights were trained on."""
     root = tmp_path_factory.mktemp(case.kind)
     torch.save(case.content(), root / case.file)

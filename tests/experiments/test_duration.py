@@ -5,18 +5,18 @@ from pathlib import Path
 
 import yaml
 from command_line import run
+from prepared_data import SMALL_ECHO
 
 from tgmm_hf.experiments.duration import duration_text, estimate_duration, spell
 from tgmm_hf.experiments.grid_plan import read_plan
 
 
 def write_plan(directory: Path, data: Path) -> Path:
-    small = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
     base = {
         "output": "unused",
         "data": {"directory": str(data), "max_views": 1},
         "tasks": {"hf_diagnosis": None},
-        "model": {"size": "tiny", "overrides": {"echo_config": small, "ecg_config": {"num_hidden_layers": 1}}},
+        "model": {"size": "tiny", "overrides": {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 1}}},
         "optimisation": {"epochs": 2, "batch_size": 8},
     }
     (directory / "base.yaml").write_text(yaml.safe_dump(base))

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from closeness import assert_close
+from prepared_data import SMALL_ECHO
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -325,12 +326,7 @@ def test_a_grid_of_two_fusions_and_two_seeds(prepared_dir: Path, tmp_path: Path)
         overrides={
             "data.directory": str(prepared_dir),
             "tasks": {"hf_diagnosis": None, "hf_risk": None, "retrieval": None},
-            "model.overrides.echo_config": {
-                "stage_depths": [1, 1],
-                "stage_widths": [8, 16],
-                "stage_heads": [1, 2],
-                "hidden_size": 16,
-            },
+            "model.overrides.echo_config": SMALL_ECHO,
             "model.overrides.ecg_config": {"num_hidden_layers": 1},
             "optimisation.epochs": 1,
         },

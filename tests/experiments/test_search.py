@@ -10,6 +10,7 @@ import optuna
 import pytest
 import yaml
 from closeness import assert_close
+from prepared_data import SMALL_ECHO
 
 from tgmm_hf.cli import main
 from tgmm_hf.data.prepare import load_prepared
@@ -22,7 +23,6 @@ from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 SETTINGS = {
     "optimisation.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
     "optimisation.batch_size": {"choices": [8, 12]},
@@ -40,7 +40,7 @@ def write_plan(directory: Path, data: Path, **changes: Any) -> Path:
         "output": "unused",
         "data": {"directory": str(data)},
         "tasks": {"hf_diagnosis": None, "hf_risk": None},
-        "model": {"overrides": {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}},
+        "model": {"overrides": {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 1}}},
         "optimisation": {"epochs": 2, "optimizer": "adamw"},
     }
     directory.mkdir(exist_ok=True)

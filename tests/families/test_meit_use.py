@@ -214,7 +214,7 @@ def published_forward(weights: dict, ecg: torch.Tensor, norm: bool) -> torch.Ten
 
 
 @pytest.mark.parametrize("norm", [True, False], ids=["batch norms", "as for GPT-NeoX"])
-def test_published_weights_convert_and_enter_a_model(norm: bool, tmp_path: Path, capsys):
+def test_published_weights_convert_and_enter_a_model(norm: bool, tmp_path: Path, capsys, forked_reading: None):
     torch.save(published_ecg_model(norm), tmp_path / "ecg_model.pth")
     assert run("convert", "meit", tmp_path / "ecg_model.pth", tmp_path / "ecg", "--accept-license") == 0
     assert "EcgResNetModelWithProjection" in capsys.readouterr().out
@@ -248,7 +248,7 @@ def test_published_weights_convert_and_enter_a_model(norm: bool, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_file_of_another_model_is_refused(tmp_path: Path):
+def test_a_file_of_another_model_is_refused(tmp_path: Path, forked_reading: None):
     weights = published_ecg_model()
     basic = {name: value for name, value in weights.items() if "conv3" not in name and "bn3" not in name}
     wrong = {**weights, "ecg_model.proj_ecg.3.weight": torch.zeros(8, 5)}

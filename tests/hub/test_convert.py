@@ -20,6 +20,8 @@ from tgmm_hf.hub.convert.loading import load_weights
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.names import VIEWS
 
+pytestmark = pytest.mark.usefixtures("forked_reading")
+
 ECG = torch.randn(2, 12, 2250, generator=torch.Generator().manual_seed(0))
 
 CLEAN_PROCESS = """

@@ -19,6 +19,8 @@ from tgmm_hf.hub.convert.beat import beat_prototype, stored_gamma
 from tgmm_hf.hub.convert.renaming import ConversionError
 from tgmm_hf.utils.errors import TgmmError
 
+pytestmark = pytest.mark.usefixtures("forked_reading")
+
 LEADS, PATCH, HEAD = 12, 25, 64
 WINDOWS = torch.randn(4, LEADS, 500, generator=torch.Generator().manual_seed(1))
 

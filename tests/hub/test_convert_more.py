@@ -19,6 +19,8 @@ from tgmm_hf.hub.convert.more import more_checkpoint
 from tgmm_hf.hub.convert.renaming import ConversionError
 from tgmm_hf.utils.errors import TgmmError
 
+pytestmark = pytest.mark.usefixtures("forked_reading")
+
 WIDTH, HEAD, DEPTH, WORDS, POSITIONS = 128, 64, 2, 261, 66
 Weights = dict[str, torch.Tensor]
 

@@ -8,6 +8,8 @@ from safetensors.torch import save_file
 from tgmm_hf.hub.convert.loading import load_weights
 from tgmm_hf.utils.errors import TgmmError
 
+pytestmark = pytest.mark.usefixtures("forked_reading")
+
 
 def test_a_safetensors_file_is_read(tmp_path):
     weights = hubert_ecg_weights()

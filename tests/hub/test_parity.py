@@ -195,7 +195,7 @@ def echoprime(monkeypatch):
 
 @pytest.mark.parametrize(
     ("batch_size", "frames", "size"),
-    [(1, 16, 224), (3, 8, 128), (2, 4, 192), pytest.param(2, 32, 224, marks=pytest.mark.slow)],
+    [(1, 16, 224), (3, 8, 64), (2, 4, 96), pytest.param(2, 32, 224, marks=pytest.mark.slow)],
 )
 def test_mvit_equals_torchvision(echoprime, batch_size, frames, size):
     reference = echoprime(frames, size, 512)
@@ -203,9 +203,10 @@ def test_mvit_equals_torchvision(echoprime, batch_size, frames, size):
     assert (model.config.num_frames, model.config.image_size) == (frames, size)
     clips = torch.randn(batch_size, frames, 3, size, size)
     with torch.no_grad():
+        trunks: list[torch.Tensor] = []
+        reference.head.register_forward_pre_hook(lambda _, inputs: trunks.append(inputs[0]))
         ours, theirs = model(clips), reference(clips.transpose(1, 2))
-        reference.head = torch.nn.Identity()
-        trunk = reference(clips.transpose(1, 2))
+        (trunk,) = trunks
     what = f"MViT-v2-S, torchvision, {batch_size} x {frames} frames of {size} px"
     assert report(f"{what}: 768-d trunk", ours.pooler_output, trunk) <= TOLERANCE
     assert report(f"{what}: 512-d head", ours.video_embeds, theirs) <= TOLERANCE

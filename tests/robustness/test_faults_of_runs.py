@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prepared_data import write_prepared_data
+from prepared_data import FRAMES, SIZE, write_prepared_data
 from safetensors.numpy import load_file
 from test_faults import finish, limit_files, one_line, start
 
@@ -40,7 +40,7 @@ def write_settings(data: Path, output: Path) -> Path:
         "output": str(output),
         "data": {"directory": str(data), "max_views": 1},
         "tasks": {"hf_diagnosis": None},
-        "model": {"size": "tiny"},
+        "model": {"size": "tiny", "overrides": {"echo_config": {"image_size": SIZE, "num_frames": FRAMES}}},
         "optimisation": {"epochs": 1, "batch_size": 8, "keep": "last", "early_stopping_patience": None},
     }
     (directory / "run.yaml").write_text(yaml.safe_dump(run))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import run
+from fresh_process import FORKING
 
 from tgmm_hf.hub.convert import loading
 from tgmm_hf.hub.convert.loading import load_weights
@@ -25,7 +26,11 @@ class TouchesAFile:
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
-def test_a_hostile_pickle_is_refused_and_runs_nothing(kind: str, tmp_path: Path) -> None:
+def test_a_hostile_pickle_is_refused_and_runs_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind != "zip":  # a new interpreter takes seconds
+        monkeypatch.setattr(loading, "subprocess", FORKING)
     made, path = tmp_path / "made", tmp_path / "weights.pt"
     content = {"model": {"a": torch.zeros(2)}, "args": TouchesAFile(made)}
     if kind == "plain":
@@ -76,7 +81,8 @@ def test_the_reading_process_gets_no_secrets(tmp_path: Path, monkeypatch: pytest
     assert json.dumps(sorted(loading.ENVIRONMENT)).count("TOKEN") == 0
 
 
-def test_tensors_that_share_memory_or_are_no_plain_ones(tmp_path: Path) -> None:
+def test_tensors_that_share_memory_or_are_no_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "subprocess", FORKING)
     whole = torch.arange(12.0).reshape(3, 4)
     torch.save({"whole": whole, "row": whole[1], "turned": whole.T}, tmp_path / "views.pt")
     weights = load_weights(tmp_path / "views.pt")

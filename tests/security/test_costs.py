@@ -119,9 +119,10 @@ def deflated(path: Path) -> Path:
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = packer.compress(zlib.decompress(content[start:], -zlib.MAX_WBITS))
     packed += packer.compress(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 2**31 - 2))
-    for _ in range(2048):
-        packed += packer.compress(bytes(1 << 20))
-    path.write_bytes(content[:start] + packed + packer.flush())
+    packed += packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush the packed bytes do not depend on what came before, so they can be repeated.
+    zeros = packer.compress(bytes(64 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    path.write_bytes(content[:start] + packed + zeros * 32 + packer.flush())
     return path
 
 

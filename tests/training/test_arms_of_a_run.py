@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from prepared_data import write_prepared_data
+from prepared_data import SMALL_ECHO, write_prepared_data
 
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
@@ -13,7 +13,6 @@ from tgmm_hf.training.arguments import parse_arguments
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.starting_model import build
 
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 CELLS = {"labs_config": {"model_type": "lab_cells", "hidden_size": 32, "num_attention_heads": 4}}
 RESNET = {"ecg_config": {"model_type": "ecg_resnet", "stage_depths": [1, 1], "stage_widths": [4, 8]}}
 
@@ -36,7 +35,7 @@ def settings(tmp_path, **model):
 
 @pytest.mark.parametrize("arm", [CELLS, {"labs_numbers": True}], ids=["cells", "numbers"])
 def test_columns_and_scales_are_those_of_the_training_rows(arm, prepared, tmp_path):
-    overrides = {**arm, **RESNET, "echo_config": SMALL}
+    overrides = {**arm, **RESNET, "echo_config": SMALL_ECHO}
     model, processor = build(settings(tmp_path, size="tiny", overrides=overrides), prepared)
     names = [scale["column"] for scale in model.config.labs_scales]
     assert names == ["NTproBNP", "age"] == processor.labs_columns and processor.labs_scales == model.config.labs_scales
@@ -49,7 +48,7 @@ def test_columns_and_scales_are_those_of_the_training_rows(arm, prepared, tmp_pa
 
 
 def test_further_columns_of_later_data_are_named_and_not_used(prepared, tmp_path, caplog):
-    model, processor = build(settings(tmp_path, size="tiny", overrides={**CELLS, "echo_config": SMALL}), prepared)
+    model, processor = build(settings(tmp_path, size="tiny", overrides={**CELLS, "echo_config": SMALL_ECHO}), prepared)
     save_repository(model, processor, tmp_path / "first")
 
     def with_zinc(row):

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import yaml
 from command_line import run
-from prepared_data import write_prepared_data
+from prepared_data import SMALL_ECHO, write_prepared_data
 
 from tgmm_hf import TgmmConfig
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "finetune.yaml"
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 
 
 def test_a_saved_model_learns_a_task_of_its_own_and_is_reported_on_it(tmp_path):
@@ -19,7 +18,7 @@ def test_a_saved_model_learns_a_task_of_its_own_and_is_reported_on_it(tmp_path):
         "output": str(tmp_path / "first"),
         "data": {"directory": str(data), "max_views": 1},
         "tasks": {"hf_diagnosis": None},
-        "model": {"size": "tiny", "overrides": {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}},
+        "model": {"size": "tiny", "overrides": {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 1}}},
         "optimisation": {"epochs": 1, "batch_size": 8},
     }
     (tmp_path / "first.yaml").write_text(yaml.safe_dump(settings))

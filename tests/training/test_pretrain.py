@@ -12,6 +12,7 @@ import pytest
 import torch
 from closeness import assert_close, assert_same_training
 from datasets import Dataset
+from prepared_data import FRAMES, SIZE, SMALL_ECHO
 from transformers import AutoTokenizer, Trainer
 from typer.testing import CliRunner
 
@@ -32,8 +33,7 @@ from tgmm_hf.training.settings_files import parse_dataclass
 from tgmm_hf.training.starting_model import build, new_config
 from tgmm_hf.training.train import train
 
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
-OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 2}}
+OVERRIDES = {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 2}}
 TEXT = "age of the patient is 63; drug history of the patient is Omeprazole, Metoprolol Tartrate; BMI of it is 24.1"
 
 
@@ -184,7 +184,7 @@ def test_at_least_one_value_of_a_text_is_hidden(prepared_dir: Path) -> None:
 def test_the_image_processor_beside_an_encoder_is_used(prepared_dir: Path, encoders: Path, tmp_path: Path) -> None:
     copied = tmp_path / "echo"
     shutil.copytree(encoders / "echo", copied)
-    EchoImageProcessor(size=64, num_frames=16, image_mean=[1.0, 2.0, 3.0]).save_pretrained(copied)
+    EchoImageProcessor(size=SIZE, num_frames=FRAMES, image_mean=[1.0, 2.0, 3.0]).save_pretrained(copied)
     base = {"output": "unused", "data": {"directory": str(prepared_dir)}, "tasks": {"hf_diagnosis": None}}
     run = parse_arguments({**base, "model": {"encoders": {"echo": str(copied)}}})
     _, processor = build(run, load_prepared(prepared_dir))

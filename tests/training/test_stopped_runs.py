@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from closeness import assert_same_training
+from prepared_data import SMALL_ECHO
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import modeling_utils
@@ -29,8 +30,7 @@ from tgmm_hf.training.train import train
 from tgmm_hf.training.trainer import TgmmTrainer
 from tgmm_hf.utils.files import whole_file
 
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
-OVERRIDES = {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}
+OVERRIDES = {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 1}}
 
 
 def settings(prepared_dir: Path, output: Path, epochs: int = 3, **changes: Any) -> RunArguments:

@@ -1,9 +1,11 @@
 """A training run on invented patients: it trains, stops, resumes, saves and refuses."""
 
 import copy
+import importlib.util
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from prepared_data import SMALL_ECHO
 from safetensors.torch import load_file, save_file
 from tiny_models import smallest_model
 from typer.testing import CliRunner
@@ -31,7 +34,6 @@ from tgmm_hf.training.trainer import TgmmTrainer, trainer_arguments
 from tgmm_hf.utils.names import SUBSETS
 
 TASKS = {"hf_diagnosis": None, "hf_risk": {"weight": 0.5}, "retrieval": None}
-SMALL = {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16}
 
 
 def settings(prepared_dir: Path, output: Path, **optimisation: Any) -> RunArguments:
@@ -40,7 +42,7 @@ def settings(prepared_dir: Path, output: Path, **optimisation: Any) -> RunArgume
             "output": str(output),
             "data": {"directory": str(prepared_dir)},
             "tasks": TASKS,
-            "model": {"overrides": {"echo_config": SMALL, "ecg_config": {"num_hidden_layers": 1}}},
+            "model": {"overrides": {"echo_config": SMALL_ECHO, "ecg_config": {"num_hidden_layers": 1}}},
             "optimisation": {"epochs": 2, "batch_size": 8, "logging_steps": 1, **optimisation},
         }
     )
@@ -91,19 +93,47 @@ def test_saved_directory_loads_and_carries_its_baseline_hazards(trained: tuple[R
         assert (Path(run.output) / name).is_file(), name
 
 
-def test_each_split_is_answered_once_for_all_that_is_stored(
-    prepared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[int, list[str]]] = []
+@dataclass(frozen=True)
+class FirstEpoch:
+    """A training of one epoch, which a test continues in the same directory.
+
+    Attributes:
+        output: Directory of its model.
+        logging: Its setting "logging".
+        answered: Number of rows and tasks of every prediction whose answers are stored.
+        events: Copies of the events for TensorBoard.
+    """
+
+    output: Path
+    logging: str
+    answered: list[tuple[int, list[str]]]
+    events: list[Path]
+
+
+@pytest.fixture(scope="module")
+def first_epoch(prepared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> FirstEpoch:
+    answered: list[tuple[int, list[str]]] = []
 
     def counting(model: TgmmModel, rows: Any, *rest: Any, tasks: list[str], **options: Any) -> Predictions:
-        calls.append((len(rows), tasks))
+        answered.append((len(rows), tasks))
         return collect_predictions(model, rows, *rest, tasks=tasks, **options)
 
-    monkeypatch.setattr(trained_answers, "collect_predictions", counting)
-    train(settings(prepared_dir, tmp_path / "model", epochs=1))
+    root = tmp_path_factory.mktemp("first_epoch")
+    logging = "tensorboard" if importlib.util.find_spec("tensorboard") else "none"
+    run = settings(prepared_dir, root / "model", epochs=1, logging=logging)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trained_answers, "collect_predictions", counting)
+        train(run)
+    events = [Path(shutil.copy(path, root)) for path in run.training_directory.rglob("events.out.tfevents.*")]
+    return FirstEpoch(root / "model", logging, answered, events)
+
+
+def test_each_split_is_answered_once_for_all_that_is_stored(prepared_dir: Path, first_epoch: FirstEpoch) -> None:
     splits = load_prepared(prepared_dir)
-    assert calls == [(len(splits["validation"]), ["hf_diagnosis", "hf_risk"]), (len(splits["train"]), ["hf_risk"])]
+    assert first_epoch.answered == [
+        (len(splits["validation"]), ["hf_diagnosis", "hf_risk"]),
+        (len(splits["train"]), ["hf_risk"]),
+    ]
 
 
 def test_training_scores_enter_the_baseline_hazards_only_where_validation_events_are_few() -> None:
@@ -143,12 +173,11 @@ def test_training_scores_enter_the_baseline_hazards_only_where_validation_events
 
 
 def test_a_resumed_run_has_the_losses_of_one_that_was_not_stopped(
-    prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
+    prepared_dir: Path, first_epoch: FirstEpoch, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
     """It is trained for one epoch, then continued with `epochs: 2`."""
     _, whole = trained
-    train(settings(prepared_dir, tmp_path / "model", epochs=1))
-    resumed = train(settings(prepared_dir, tmp_path / "model"))
+    resumed = train(settings(prepared_dir, first_epoch.output, logging=first_epoch.logging))
     losses = [line["loss"] for line in whole["history"] if "loss" in line]
     assert [line["loss"] for line in resumed["history"] if "loss" in line] == pytest.approx(losses, rel=1e-5)
     assert resumed["resumed_from"] == "checkpoint-3"
@@ -293,8 +322,8 @@ def test_wrong_model_settings_are_named(prepared_dir: Path, tmp_path: Path) -> N
 
 def test_data_of_another_geometry_is_refused(prepared_dir: Path, tmp_path: Path) -> None:
     run = settings(prepared_dir, tmp_path / "model")
-    run.model.overrides["echo_config"] = {**SMALL, "image_size": 32}
-    with pytest.raises(ValueError, match="prepared with .*64.* but the model takes .*32"):
+    run.model.overrides["echo_config"] = {**SMALL_ECHO, "image_size": 64}
+    with pytest.raises(ValueError, match="prepared with .*32.* but the model takes .*64"):
         train(run)
 
 
@@ -311,7 +340,7 @@ def test_accumulated_steps_do_not_multiply_the_loss(
 def test_training_the_last_layers_alone_needs_a_checkpoint(
     prepared_dir: Path, tmp_path: Path, trained: tuple[RunArguments, dict[str, Any]]
 ) -> None:
-    run = settings(prepared_dir, tmp_path / "model", epochs=1).to_dict()
+    run = {**settings(prepared_dir, tmp_path / "model", epochs=1).to_dict(), "tasks": {"hf_diagnosis": None}}
     with pytest.raises(ValueError, match="random weights"):
         train(parse_arguments({**run, "model": {**run["model"], "trainable_layers": 1}}))
     record = train(parse_arguments({**run, "model": {"checkpoint": trained[0].output, "trainable_layers": 1}}))
@@ -360,6 +389,7 @@ def test_adapters_are_trained_instead_of_layers_and_merged(
 ) -> None:
     pytest.importorskip("peft", reason="peft is not installed: pip install peft")
     run = settings(prepared_dir, tmp_path / "model", epochs=1, accumulation_steps=2, batch_size=4).to_dict()
+    run["tasks"] = {"hf_diagnosis": None}
     with pytest.raises(ValueError, match=r"model\.lora is set.* no model\.checkpoint"):
         train(parse_arguments({**run, "model": {**run["model"], "lora": {"rank": 2}}}))
     record = train(parse_arguments({**run, "model": {"checkpoint": trained[0].output, "lora": {"rank": 2}}}))
@@ -378,11 +408,9 @@ def test_adapters_are_trained_instead_of_layers_and_merged(
     assert all(re.search(r"\.(query|key|value|qkv|output)\.weight$", name) for name in encoders), encoders
 
 
-def test_tensorboard_gets_the_logged_figures(prepared_dir: Path, tmp_path: Path) -> None:
+def test_tensorboard_gets_the_logged_figures(first_epoch: FirstEpoch) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = settings(prepared_dir, tmp_path / "model", epochs=1, logging="tensorboard")
-    train(run)
-    (events,) = run.training_directory.rglob("events.out.tfevents.*")
+    (events,) = first_epoch.events
     reader = event_accumulator.EventAccumulator(str(events)).Reload()
     assert {"train/loss", "train/hf_diagnosis/mc", "eval/score"} <= set(reader.Tags()["scalars"])
     assert b"train0" not in events.read_bytes()  # no patient's id

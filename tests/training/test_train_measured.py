@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prepared_data import write_prepared_data
+from prepared_data import SMALL_ECHO, write_prepared_data
 from test_train import TASKS as PAPER_TASKS
 
 from tgmm_hf.data.prediction import load_model
@@ -24,7 +24,7 @@ TASKS: dict[str, Any] = {
 }
 MODEL = {
     "overrides": {
-        "echo_config": {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16},
+        "echo_config": SMALL_ECHO,
         "ecg_config": {"num_hidden_layers": 1},
     }
 }

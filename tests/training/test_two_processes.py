@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from prepared_data import SMALL_ECHO
 
 from tgmm_hf.data.prepare import load_prepared
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -27,7 +28,7 @@ STEADY = {
     "drop_path": 0.0,
     "training_subsets": 2,
     "ecg_config": {"num_hidden_layers": 2},
-    "echo_config": {"stage_depths": [1, 1], "stage_widths": [8, 16], "stage_heads": [1, 2], "hidden_size": 16},
+    "echo_config": SMALL_ECHO,
 }
 RECORDING = """
 import json, os, sys

@@ -178,7 +178,7 @@ def _sums(name: str, tensor: torch.Tensor) -> torch.Tensor:
     The signs depend on the name, so that two weights that are exchanged are found.
     """
     values, start = tensor.reshape(-1), zlib.crc32(name.encode()) % PERIOD
-    signs = _signs().roll(start, 0).to(tensor.device)
+    signs = _signs()[PERIOD - start : 2 * PERIOD - start].to(tensor.device)
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=tensor.device)
     squares = torch.zeros((), dtype=torch.float64, device=tensor.device)
     for chunk in values.split(CHUNK):
@@ -193,9 +193,13 @@ def _sums(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _signs() -> torch.Tensor:
-    """Return patterns of signs, (PERIOD, NUM_SUMS) float64 of -1 and 1, the same on every machine."""
+    """Return patterns of signs twice, (2 * PERIOD, NUM_SUMS) float64 of -1 and 1, the same on every machine.
+
+    Any PERIOD rows are the pattern from another start, without a copy.
+    """
     bits = hashlib.shake_256(b"tgmm weights fingerprint").digest(NUM_SUMS * PERIOD)
-    return torch.tensor([1.0 if bit & 1 else -1.0 for bit in bits], dtype=torch.float64).view(PERIOD, NUM_SUMS)
+    signs = torch.tensor([1.0 if bit & 1 else -1.0 for bit in bits], dtype=torch.float64).view(PERIOD, NUM_SUMS)
+    return signs.repeat(2, 1)
 
 
 def _is_quantised(tensor: torch.Tensor) -> bool:

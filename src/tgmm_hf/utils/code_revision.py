@@ -3,9 +3,10 @@
 import hashlib
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
-from .hub_code import travelling_files
+from .hub_code import CodeFile, travelling_files
 
 
 def code_revision(model: Any, processor: Any) -> str:
@@ -22,8 +23,9 @@ def code_revision(model: Any, processor: Any) -> str:
     if commit:
         return commit[1]
     texts: dict[str, str] = {}
+    read_files: dict[Path, CodeFile] = {}
     for part in (model, processor):
-        texts |= travelling_files(str(sys.modules[type(part).__module__].__file__))
+        texts |= travelling_files(str(sys.modules[type(part).__module__].__file__), read_files)
     digest = hashlib.sha256()
     for name, text in sorted(texts.items()):
         digest.update(name.encode() + text.encode())

@@ -12,6 +12,7 @@ import ast
 import os
 import re
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,16 @@ _RELATIVE_IMPORT = re.compile(r"^(\s*from\s+)\.+(?:\w+\.)*(\w+)(\s+import\b)", r
 """A relative import: its start, the last part of the module's name, and its end."""
 
 
-def travelling_files(module_file: str | Path) -> dict[str, str]:
+CodeFile = tuple[str, list[Path]]
+"""A module: its text for one directory, and the files that its relative imports name."""
+
+
+def travelling_files(module_file: str | Path, read_files: dict[Path, CodeFile] | None = None) -> dict[str, str]:
     """Collect the text of a module and of every module that it imports relatively, directly or through others.
 
     Args:
         module_file: Path of the module, in the package or in a saved model.
+        read_files: Files that were read before. They are not read again, and the files read now are added.
 
     Returns:
         File name -> text, with relative imports rewritten for one directory.
@@ -36,6 +42,7 @@ def travelling_files(module_file: str | Path) -> dict[str, str]:
     Raises:
         ValueError: If a relative import names no module file, or if two files have the same name.
     """
+    read_files = {} if read_files is None else read_files
     paths: dict[str, Path] = {}
     texts: dict[str, str] = {}
     waiting = [Path(module_file)]
@@ -48,9 +55,11 @@ def travelling_files(module_file: str | Path) -> dict[str, str]:
             )
         if path.name in texts:
             continue
-        source = path.read_text(encoding="utf-8")
-        texts[path.name] = _RELATIVE_IMPORT.sub(r"\1.\2\3", source)
-        waiting += _relative_imports(path, source)
+        if path not in read_files:
+            source = path.read_text(encoding="utf-8")
+            read_files[path] = _RELATIVE_IMPORT.sub(r"\1.\2\3", source), _relative_imports(path, source)
+        texts[path.name], imported = read_files[path]
+        waiting += imported
     return texts
 
 
@@ -151,9 +160,8 @@ class HubCode:
             _write_auto_map(saved_object)
         saved = super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         if kwargs.get("is_main_process", True):
-            for saved_object in saved_objects:
-                for hub_class in {type(saved_object), *saved_object.hub_classes().values()}:
-                    write_code(hub_class, save_directory)
+            hub_classes = [cls for part in saved_objects for cls in (type(part), *part.hub_classes().values())]
+            write_code(hub_classes, save_directory)
         if push_to_hub:
             repo_id = hub.pop("repo_id", Path(save_directory).name)
             self.push_to_hub(repo_id, token=kwargs.get("token"), **hub)  # type: ignore[attr-defined]
@@ -169,8 +177,15 @@ def _write_auto_map(saved_object: Any) -> None:
         saved_object.auto_map = {**(getattr(saved_object, "auto_map", None) or {}), **entries}
 
 
-def write_code(hub_class: type, directory: str | os.PathLike) -> None:
-    """Write the module of a class into a directory, with all modules that it needs, side by side without folders."""
-    module_file = sys.modules[class_with_file(hub_class).__module__].__file__
-    for name, text in travelling_files(str(module_file)).items():
+def write_code(hub_classes: Iterable[type], directory: str | os.PathLike) -> None:
+    """Write the modules of classes into a directory, with all modules that they need, side by side without folders.
+
+    Classes share most of their modules, so every file is read and written once.
+    """
+    modules = dict.fromkeys(class_with_file(hub_class).__module__ for hub_class in hub_classes)
+    read_files: dict[Path, CodeFile] = {}
+    texts: dict[str, str] = {}
+    for module in modules:
+        texts |= travelling_files(str(sys.modules[module].__file__), read_files)
+    for name, text in texts.items():
         (Path(directory) / name).write_text(text, encoding="utf-8")
