@@ -6,7 +6,9 @@ Prints one JSON object a name: CPU milliseconds of a call without the profiler, 
 time in all operations under the profiler (wall time, without the operations that it calls), and how often it is called.
 
 * `st_mem`: 8 ECGs. `mvit`: a forward pass, 1 clip. `mvit_training`: a training step, 1 clip, and the bytes that its
-  forward pass keeps for the backward pass, by the module that keeps them.
+  forward pass keeps for the backward pass, by the module that keeps them. First the peak memory of a step, as it is and
+  if nothing is computed again (`--frames 4` makes a smaller clip; MALLOC_MMAP_THRESHOLD_=65536 gives memory back at
+  once).
 * `tri_modal`: a full-size forward pass with labs, ECG and echo, and the share of each of its modules.
 * `meit`: an answer of 32 tokens with placeholder tokens and with a prefix.
 """
@@ -19,7 +21,7 @@ from typing import Any
 
 import torch
 from answers import inputs_of, make_model
-from measuring import argument_parser, environment, write
+from measuring import argument_parser, environment, peak_growth, write
 from meit import make_model as make_meit
 from meit import text_of
 from torch import nn
@@ -28,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
 from tgmm_hf.encoders.configuration_st_mem import StMemConfig
-from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel
+from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitLayer, EchoMvitModel
 from tgmm_hf.encoders.modeling_st_mem import StMemModel
 
 VECTORS, NEW_TOKENS = 8, 32
@@ -131,16 +133,24 @@ def of_mvit(calls: int, top: int) -> dict[str, Any]:
         return shares(lambda: model(clip), calls, top)
 
 
-def of_mvit_training(calls: int, top: int) -> dict[str, Any]:
+def of_mvit_training(calls: int, top: int, frames: int = 16) -> dict[str, Any]:
     """Profile a training step of MViT-v2-S, and what it keeps for the backward pass."""
-    model, clip = EchoMvitModel(EchoMvitConfig()).train(), torch.randn(1, 16, 3, 224, 224)
+    model = EchoMvitModel(EchoMvitConfig(num_frames=frames)).train()
+    clip = torch.randn(1, frames, 3, 224, 224)
 
-    def step() -> None:
+    def step(keeps_all: bool = False) -> None:
+        if keeps_all:  # in a forked process, so nothing has to be undone
+            EchoMvitLayer._recomputes = False  # type: ignore[assignment, method-assign]
         model(clip).pooler_output.sum().backward()
         model.zero_grad(set_to_none=True)
 
+    peaks = {"as it is": peak_growth(step), "nothing computed again": peak_growth(partial(step, keeps_all=True))}
     kept = kept_for_backward(model, lambda: model(clip).pooler_output.sum())
-    return shares(step, calls, top) | {"mebibytes_kept": kept}
+    return {
+        "peak_mebibytes": {name: size >> 20 for name, size in peaks.items()},
+        "mebibytes_kept": kept,
+        **shares(step, calls, top),
+    }
 
 
 def of_tri_modal(calls: int, top: int) -> dict[str, Any]:
@@ -176,10 +186,12 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=list(PROFILES), help="what to profile")
     parser.add_argument("--calls", type=int, default=2, help="calls without the profiler (default 2)")
     parser.add_argument("--top", type=int, default=16, help="operations to print (default 16)")
+    parser.add_argument("--frames", type=int, default=16, help="frames of the clip of mvit_training (default 16)")
     arguments = parser.parse_args()
     torch.manual_seed(0)
+    profiles = PROFILES | {"mvit_training": partial(of_mvit_training, frames=arguments.frames)}
     for name in arguments.names:
-        write({"profile": name, **PROFILES[name](arguments.calls, arguments.top), "machine": environment()}, 1)
+        write({"profile": name, **profiles[name](arguments.calls, arguments.top), "machine": environment()}, 1)
 
 
 if __name__ == "__main__":
