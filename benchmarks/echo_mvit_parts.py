@@ -17,7 +17,7 @@ import torch
 from measuring import argument_parser, best_seconds, write
 from torch import nn
 
-from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution
+from tgmm_hf.layers.depthwise_convolution import DepthwiseConvolution
 
 HEAD = 96
 """Size of an attention head."""

@@ -4,7 +4,8 @@
 
 Prints CPU milliseconds without the profiler, and for each function of this package its share of the profiled CPU time,
 with all that it calls. The profiler makes Python code look slower beside compiled code. So the shares tell where to
-look, not how much would be gained.
+look, not how much would be gained. For a clip the stages are measured without the profiler too: CPU milliseconds of
+each stage, and its share of the whole.
 """
 
 import cProfile
@@ -18,10 +19,35 @@ import cv2
 from measuring import argument_parser, environment, write
 
 import tgmm_hf
+from tgmm_hf.inputs import echo_dicom, echo_reading, image_processing_echo
+from tgmm_hf.inputs.echo_between import BrightnessOfDataset
 from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
 from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
 
 PACKAGE = Path(tgmm_hf.__file__).parent
+CLIP_STAGES: dict[str, list[tuple[Any, str]]] = {
+    "header and elements, parsed and checked": [
+        (echo_reading, "read_dicom"),
+        (echo_reading, "check_header"),
+        (echo_dicom, "header_notes"),
+        (echo_dicom, "number_of_frames"),
+    ],
+    "the chosen frames, decoded": [(echo_dicom, "decode_frames")],
+    "the frames between, decoded and compared": [(BrightnessOfDataset, "changes"), (BrightnessOfDataset, "range_of")],
+    "brightness of the chosen frames": [(echo_dicom, "brightness_of"), (echo_reading, "brightness_of")],
+    "checks of the colours": [(echo_dicom, "_check_colours")],
+    "checks of the content": [(echo_reading, "content_fault")],
+    "checks of motion, shape and copies": [
+        (echo_reading, "motion_doubts"),
+        (echo_reading, "shape_doubts"),
+        (echo_reading, "repeated_share"),
+    ],
+    "the mask": [(image_processing_echo, "sector_of_clip")],
+    "colours converted and masked": [(image_processing_echo, "masked_bgr")],
+    "resizing": [(image_processing_echo, "resize_cubic")],
+    "normalising": [(image_processing_echo, "_normalise_into")],
+}
+"""Stage of reading a clip -> its functions, as (module or class that calls them, name)."""
 
 
 def shares(run: Callable[[], object], calls: int, top: int) -> dict[str, Any]:
@@ -46,6 +72,38 @@ def shares(run: Callable[[], object], calls: int, top: int) -> dict[str, Any]:
     return {"cpu_ms": round(milliseconds, 1), "shares": {name: round(share, 3) for name, share in ranked}}
 
 
+def stages(run: Callable[[], object], calls: int) -> dict[str, list[float]]:
+    """Measure the stages of reading a clip. Return the CPU milliseconds of each in one call, and its share."""
+    taken = dict.fromkeys(CLIP_STAGES, 0.0)
+
+    def timed(stage: str, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: Any, **kwargs: Any) -> object:
+            start = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                taken[stage] += time.process_time() - start
+
+        return call
+
+    places = [(stage, *place) for stage, listed in CLIP_STAGES.items() for place in listed]
+    before = [(owner, name, getattr(owner, name)) for _, owner, name in places]
+    try:
+        for (stage, owner, name), (_, _, function) in zip(places, before, strict=True):
+            setattr(owner, name, timed(stage, function))
+        run()
+        taken.update(dict.fromkeys(taken, 0.0))
+        start = time.process_time()
+        for _ in range(calls):
+            run()
+        whole = time.process_time() - start
+    finally:
+        for owner, name, function in before:
+            setattr(owner, name, function)
+    taken["the rest"] = whole - sum(taken.values())
+    return {stage: [round(1e3 * seconds / calls, 2), round(seconds / whole, 3)] for stage, seconds in taken.items()}
+
+
 def main() -> None:
     """Profile both and print one JSON object."""
     parser = argument_parser(__doc__)
@@ -60,6 +118,7 @@ def main() -> None:
     if arguments.clip is not None:
         run = lambda: processor.normalise(processor.prepare_clip(arguments.clip).frames)  # noqa: E731
         result["clip"] = shares(run, arguments.calls, arguments.top)
+        result["clip_stages"] = stages(run, 2 * arguments.calls)
     if arguments.records:
         read = lambda: [extractor.prepare(path) for path in arguments.records]  # noqa: E731
         result["records"] = shares(read, arguments.calls, arguments.top)

@@ -6,7 +6,8 @@ from closeness import assert_close
 from transformers import Trainer
 
 from tgmm_hf.encoders.configuration_echo_mvit import EchoMvitConfig
-from tgmm_hf.encoders.modeling_echo_mvit import DepthwiseConvolution, EchoMvitModel, EchoMvitPool
+from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitModel, EchoMvitPool
+from tgmm_hf.layers.depthwise_convolution import DepthwiseConvolution
 
 
 def test_attention_implementations_agree():

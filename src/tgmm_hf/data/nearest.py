@@ -79,9 +79,10 @@ def nearest_of_all(vectors: NDArray, query: NDArray, number: int) -> tuple[NDArr
     # A sort of all takes five times as long as the product. As many values as results are at least as large as that
     # block's maximum which has the rank `number`, so nothing below it is a result.
     maxima = np.maximum.reduceat(similarity, np.arange(0, len(similarity), BLOCK)) if len(similarity) else similarity
-    candidates = np.arange(len(similarity))
     if 0 < number < len(maxima):
         candidates = np.flatnonzero(similarity >= np.partition(maxima, -number)[-number])
+    else:
+        candidates = np.arange(len(similarity))
     best = candidates[np.argsort(-similarity[candidates], kind="stable")[:number]]
     return best, similarity[best]
 

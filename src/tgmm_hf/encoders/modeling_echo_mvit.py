@@ -7,12 +7,12 @@ matrix of queries x keys, which has 25,089 x 393 values per head in the first bl
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.grad import conv3d_weight
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -24,13 +24,13 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from ..layers.depthwise_convolution import DepthwiseConvolution
 from ..layers.feed_forward import drop_path
+from ..layers.recomputing import recomputing
 from ..layers.weights_fingerprint import BoundWeights
 from .configuration_echo_mvit import EchoMvitConfig
+from .echo_mvit_positions import EchoMvitRelativePositions, Grid
 from .modeling_st_mem import eager_attention_forward
-
-Grid = tuple[int, int, int]
-"""Frames, rows and columns of a token grid."""
 
 
 @dataclass(frozen=True)
@@ -119,38 +119,6 @@ class EchoMvitEmbeddings(nn.Module):
         return torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
 
 
-class DepthwiseConvolution(torch.autograd.Function):
-    """Depth-wise 3x3x3 convolution with padding 1 whose gradient to its input is another such convolution.
-
-    On a CPU this is ten times as fast as PyTorch's own, forward pass included (`benchmarks/echo_mvit_parts.py`).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, volume: torch.Tensor, weight: torch.Tensor, stride: Grid) -> torch.Tensor:
-        """Convolve a volume (batch, channels, frames, rows, cols) with weight (channels, 1, 3, 3, 3)."""
-        ctx.save_for_backward(volume, weight)
-        ctx.stride = stride
-        return nn.functional.conv3d(volume, weight, stride=stride, padding=1, groups=len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
-        """Compute the gradients of volume and weight; None for a gradient that is not needed, and for the stride."""
-        volume, weight = ctx.saved_tensors
-        grad, to_volume, to_weight = grad.to(volume.dtype), None, None
-        if ctx.needs_input_grad[0]:
-            spread = grad
-            if ctx.stride != (1, 1, 1):
-                frames, rows, cols = ctx.stride
-                spread = torch.zeros_like(volume)
-                spread[:, :, ::frames, ::rows, ::cols] = grad
-            to_volume = nn.functional.conv3d(spread, weight.flip(2, 3, 4), padding=1, groups=len(weight))
-        if ctx.needs_input_grad[1]:
-            # At least float32: PyTorch's own gradient in bfloat16 reads memory that nothing has written (CPU, 2.14.1).
-            dtype = torch.promote_types(volume.dtype, torch.float32)
-            to_weight = conv3d_weight(volume.to(dtype), weight.shape, grad.to(dtype), ctx.stride, 1, 1, len(weight))
-        return to_volume, None if to_weight is None else to_weight.to(weight.dtype), None
-
-
 class EchoMvitPool(nn.Module):
     """Pooling of query, key and value: a depth-wise 3x3x3 convolution over the token grid, then layer norm.
 
@@ -200,56 +168,6 @@ class EchoMvitPool(nn.Module):
         return nn.functional.layer_norm(pooled, (head_dim,), norm_weight, norm_bias, self.eps).transpose(1, 2)
 
 
-class EchoMvitRelativePositions(nn.Module):
-    """Relative-position tables of one block, and the extra query and key columns that carry them."""
-
-    def __init__(self, query_grid: Grid, key_grid: Grid, head_dim: int):
-        super().__init__()
-        self.query_grid = query_grid
-        self.key_grid = key_grid
-        # One table serves rows and columns, as in torchvision, so its size is that of the larger axis.
-        spatial = 2 * max(*query_grid[1:], *key_grid[1:]) - 1
-        temporal = 2 * max(query_grid[0], key_grid[0]) - 1
-        self.sizes = (spatial, spatial, temporal)
-        self.table = nn.Parameter(torch.zeros(sum(self.sizes), head_dim))
-
-    def forward(self, query: torch.Tensor) -> torch.Tensor:
-        """Compute the extra columns of the query: its products with the offsets to every key row, column and frame.
-
-        Args:
-            query: (batch, heads, 1 + tokens, head size).
-
-        Returns:
-            (batch, heads, 1 + tokens, key rows + key cols + key frames); zero for the class token.
-        """
-        grid = query[:, :, 1:].unflatten(2, self.query_grid)
-        rows, cols, frames = self.table.split(self.sizes)
-        products = [
-            torch.einsum("bnthwc,hkc->bnthwk", grid, rows[self._offsets(1, query.device)]),
-            torch.einsum("bnthwc,wkc->bnthwk", grid, cols[self._offsets(2, query.device)]),
-            torch.einsum("bnthwc,tkc->bnthwk", grid, frames[self._offsets(0, query.device)]),
-        ]
-        return nn.functional.pad(torch.cat(products, dim=-1).flatten(2, 4), (0, 0, 1, 0))
-
-    def key_columns(self, key: torch.Tensor) -> torch.Tensor:
-        """Compute one-hot row, column and frame of every key: (1 + key tokens, key rows + key cols + key frames)."""
-        frames, rows, cols = self.key_grid
-        one_hot = [
-            torch.eye(rows, dtype=key.dtype, device=key.device)[None, :, None].expand(frames, rows, cols, rows),
-            torch.eye(cols, dtype=key.dtype, device=key.device)[None, None, :].expand(frames, rows, cols, cols),
-            torch.eye(frames, dtype=key.dtype, device=key.device)[:, None, None].expand(frames, rows, cols, frames),
-        ]
-        return nn.functional.pad(torch.cat(one_hot, dim=-1).flatten(0, 2), (0, 0, 1, 0))
-
-    def _offsets(self, axis: int, device: torch.device) -> torch.Tensor:
-        """Find the table row of each pair along `axis` (0 frames, 1 rows, 2 columns): long (queries, keys)."""
-        queries, keys = self.query_grid[axis], self.key_grid[axis]
-        query_step, key_step = max(keys / queries, 1.0), max(queries / keys, 1.0)
-        query_place = torch.arange(queries, device=device)[:, None] * query_step
-        key_place = (torch.arange(keys, device=device)[None, :] + (1.0 - keys)) * key_step
-        return (query_place - key_place).long()
-
-
 class EchoMvitAttention(nn.Module):
     """Pooling attention with decomposed relative positions and MViT-v2's residual query pooling."""
 
@@ -270,29 +188,35 @@ class EchoMvitAttention(nn.Module):
         self.output = nn.Linear(shape.width, shape.width)
 
     def forward(
-        self, hidden_states: torch.Tensor, grid: Grid, **kwargs: Unpack[TransformersKwargs]
+        self, hidden_states: torch.Tensor, grid: Grid, recomputes: bool = False, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend over tokens (batch, 1 + tokens, width); return new tokens, and the weights or None (SDPA)."""
+        """Attend over tokens (batch, 1 + tokens, width); return new tokens, and the weights or None (SDPA).
+
+        `recomputes` is that of [`EchoMvitRelativePositions`].
+        """
         # (batch, tokens, 3 * width) -> 3 x (batch, tokens, heads, head size)
         query, key, value = self.pool(self.qkv(hidden_states).unflatten(2, (3, self.heads, self.head_dim)), grid)
-        context, weights = self._attend(query, key, value, **kwargs)
+        context, weights = self._attend(query, key, value, self.positions(query, recomputes), **kwargs)
         # The pooled query is added back to everything but the class token.
         context = context + nn.functional.pad(query[:, :, 1:], (0, 0, 1, 0)).transpose(1, 2)
         return self.output(context.flatten(2)), weights
 
     def _attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        query_columns: torch.Tensor,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend with relative positions: (batch, heads, tokens, size) -> (batch, tokens, heads, size)."""
-        extended_query = torch.cat([query * self.scaling, self.positions(query)], dim=-1)
-        key_columns = self.positions.key_columns(key).expand(*key.shape[:2], -1, -1)
-        extended_key = torch.cat([key, key_columns], dim=-1)
         # Flash kernels want one head size for q, k and v, a multiple of 8. Zeros cost less than the general kernel,
         # which is 2.5 times slower.
-        size = -(-extended_query.shape[-1] // 8) * 8
-        extended_query, extended_key, value = (
-            nn.functional.pad(part, (0, size - part.shape[-1])) for part in (extended_query, extended_key, value)
-        )
+        spare = -(query.shape[-1] + query_columns.shape[-1]) % 8
+        extended_query = torch.cat([query * self.scaling, query_columns, query.new_zeros(*query.shape[:-1], spare)], -1)
+        key_columns = nn.functional.pad(self.positions.key_columns(key), (0, spare))
+        extended_key = torch.cat([key, key_columns.expand(*key.shape[:2], -1, -1)], dim=-1)
+        value = nn.functional.pad(value, (0, extended_key.shape[-1] - value.shape[-1]))
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -323,13 +247,36 @@ class EchoMvitLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         """Run the block on tokens (batch, 1 + tokens, width). `class_token_only` returns (batch, 1, width)."""
         normed = self.layernorm_before(hidden_states)
-        attended, _ = self.attention(normed, self.grid, **kwargs)
-        residual = hidden_states if self.widen is None else self.widen(normed)
+        with self._kept_once(normed, self.layernorm_before, hidden_states):
+            attended, _ = self.attention(normed, self.grid, self._recomputes, **kwargs)
+            residual = hidden_states if self.widen is None else self.widen(normed)
         hidden_states = self._pool_residual(residual) + drop_path(attended, self.drop_path, self.training)
         if class_token_only:
             hidden_states = hidden_states[:, :1]
-        expanded = self.activation(self.fc1(self.layernorm_after(hidden_states)))
-        return hidden_states + drop_path(self.fc2(expanded), self.drop_path, self.training)
+        return hidden_states + drop_path(self._feed_forward(hidden_states), self.drop_path, self.training)
+
+    def _feed_forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Normalise tokens (batch, tokens, width) and run the MLP."""
+        normed = self.layernorm_after(hidden_states)
+        with self._kept_once(normed, self.layernorm_after, hidden_states):
+            inner = self.fc1(normed)
+        activated = self.activation(inner)
+        with self._kept_once(activated, self.activation, inner):
+            return self.fc2(activated)
+
+    @property
+    def _recomputes(self) -> bool:
+        """Whether cheap results are computed again in the backward pass. Checkpointing does this with all results."""
+        return self.training and not self.gradient_checkpointing
+
+    def _kept_once(
+        self, result: torch.Tensor, function: nn.Module, values: torch.Tensor
+    ) -> AbstractContextManager[None]:
+        """Keep `values` alone for the backward pass of training, and not `result`, which is function(values)."""
+        if not self._recomputes:
+            return nullcontext()
+        values = values.detach()
+        return recomputing(result, lambda: function(values))
 
     def _pool_residual(self, residual: torch.Tensor) -> torch.Tensor:
         """Max-pool the grid tokens by 2 in height and width if the block halves; else return them unchanged."""

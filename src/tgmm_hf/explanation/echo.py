@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from tgmm_hf.encoders.modeling_echo_mvit import Grid, block_shapes, pooled_grid
+from tgmm_hf.encoders.echo_mvit_positions import Grid
+from tgmm_hf.encoders.modeling_echo_mvit import block_shapes, pooled_grid
 from tgmm_hf.explanation.activations import captured, grad_cam_plus_plus, gradient_x_activation, input_gradients
 from tgmm_hf.explanation.attribution import Attribution, Axis
 from tgmm_hf.explanation.scoring import PatientScore

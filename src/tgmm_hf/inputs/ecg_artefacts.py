@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
+import scipy
 
 from .ecg_beats import BEAT_BAND, band_pass
 from .ecg_copied_seconds import copied_seconds
@@ -238,7 +238,7 @@ def _railway_amplitudes(part: np.ndarray, sampling_rate: float, beats: np.ndarra
     band = band_pass(part, low - RAILWAY_BESIDE_HZ, high + RAILWAY_BESIDE_HZ, sampling_rate)
     beats = np.abs(band_pass(part, *BEAT_BAND, sampling_rate) if beats is None else beats)
     beats = (beats / np.maximum(beats.mean(axis=1, keepdims=True), 1e-12)).mean(axis=0)
-    beats = uniform_filter1d(beats, max(1, int(0.1 * sampling_rate)))
+    beats = scipy.ndimage.uniform_filter1d(beats, max(1, int(0.1 * sampling_rate)))
     quiet = beats < percentile(beats, QUIET_PERCENT)
     cosines, sines = _railway_waves(part.shape[1], sampling_rate)
     values = band * quiet

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from scipy.ndimage import uniform_filter1d
 
 from .ecg_numbers import percentile, zero_phase
 
@@ -140,7 +139,7 @@ def _likeness(beats: np.ndarray, rate: float) -> float:
         rate: Hz.
     """
     beats = beats / np.maximum(beats.std(axis=1, keepdims=True), 1e-12)
-    energy = uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
+    energy = scipy.ndimage.uniform_filter1d(np.square(beats).mean(axis=0), max(1, int(0.1 * rate)))
     peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * percentile(energy, 99), distance=max(1, int(0.2 * rate)))
     _, _, likeness = aligned_complexes(beats, peaks, rate)
     return float(np.median(likeness)) if len(likeness) >= 3 else 1.0

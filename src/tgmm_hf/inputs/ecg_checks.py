@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import scipy
-from scipy.ndimage import uniform_filter1d
 
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
@@ -182,7 +181,7 @@ def _beats(wide: np.ndarray, qrs: np.ndarray, still: np.ndarray, sampling_rate: 
     if share < MIN_QRS_SHARE or (in_mv and percentile(np.abs(qrs), 99.5) < MIN_QRS_MV):
         return False
     step = max(1, int(sampling_rate // 50))
-    energy = uniform_filter1d(np.square(qrs), max(1, int(0.12 * sampling_rate)))[::step]
+    energy = scipy.ndimage.uniform_filter1d(np.square(qrs), max(1, int(0.12 * sampling_rate)))[::step]
     rate = sampling_rate / step
     moving = energy[~still[::step]]
     if moving.size < rate:
@@ -457,7 +456,7 @@ def _median_beat(wanted: np.ndarray, qrs: np.ndarray, sampling_rate: float) -> n
         None with fewer than three beats.
     """
     qrs = qrs / np.maximum(qrs.std(axis=1, keepdims=True), 1e-9)
-    energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
+    energy = scipy.ndimage.uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * sampling_rate)))
     peaks, _ = scipy.signal.find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * sampling_rate))
     before, after = int(_BEFORE * sampling_rate), int(_AFTER * sampling_rate)
     whole = [peak for peak in peaks if peak >= before and peak + after < qrs.shape[1]]

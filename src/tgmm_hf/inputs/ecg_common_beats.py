@@ -8,7 +8,7 @@ reasons.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
+import scipy
 
 from .ecg_beats import BeatSignals
 from .ecg_limb_leads import LIMB_LEADS
@@ -70,7 +70,7 @@ def _sizes_over_time(signals: BeatSignals) -> np.ndarray:
     """Compute (leads, times): the size of each lead in the QRS band, smoothed; largest values cut, scaled."""
     step = max(1, int(signals.sampling_rate // _HERTZ))
     width = max(1, int(_SMOOTH_SECONDS * signals.sampling_rate))
-    sizes = np.sqrt(np.maximum(uniform_filter1d(np.square(signals.qrs), width, axis=1)[:, ::step], 0))
+    sizes = np.sqrt(np.maximum(scipy.ndimage.uniform_filter1d(np.square(signals.qrs), width, axis=1)[:, ::step], 0))
     sizes = np.minimum(sizes, percentile(sizes, 98)[:, None])
     sizes -= sizes.mean(axis=1, keepdims=True)
     return sizes / np.maximum(sizes.std(axis=1, keepdims=True), 1e-12)

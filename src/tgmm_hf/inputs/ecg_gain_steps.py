@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from scipy.ndimage import maximum_filter1d
 
 from ..utils.names import LEADS
 from .ecg_findings import LeadFindings
@@ -108,7 +107,7 @@ def _sizes_of_beats(beats: np.ndarray, sampling_rate: float) -> tuple[np.ndarray
     """
     scale = np.maximum(np.median(np.abs(beats), axis=1, keepdims=True), 1e-12)
     energy = np.sqrt(np.mean(np.square(beats / scale), axis=0))
-    highest = maximum_filter1d(energy, max(1, round(2 * sampling_rate)))
+    highest = scipy.ndimage.maximum_filter1d(energy, max(1, round(2 * sampling_rate)))
     half = round(_HALF_BEAT * sampling_rate)
     apart = max(1, round(_REFRACTORY * sampling_rate))
     places = scipy.signal.find_peaks(energy / highest, height=_PEAK, distance=apart)[0]

@@ -280,7 +280,8 @@ def _in_unit(channel: Channel, units: str, source: str) -> np.ndarray:
     if units == NORMALISED:
         return values
     try:
-        return values * millivolts_per_unit(channel.unit)
+        factor = millivolts_per_unit(channel.unit)
+        return values if factor == 1 else values * factor
     except ValueError as error:
         unit = repr(channel.unit) if channel.unit == UNIT_NOT_STATED else quoted(channel.unit)
         raise InputRefusedError(

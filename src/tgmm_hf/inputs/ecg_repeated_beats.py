@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from scipy.ndimage import uniform_filter1d
 
 from .ecg_beats import BeatSignals, aligned_complexes
 from .ecg_numbers import percentile
@@ -81,7 +80,7 @@ def changed_beats(signals: BeatSignals) -> ChangedBeats | None:
         return None
     leads = leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12)
     energy = np.square(np.gradient(leads, axis=1)).mean(axis=0)
-    energy = uniform_filter1d(np.minimum(energy, percentile(energy, 99)), max(1, int(0.08 * rate)))
+    energy = scipy.ndimage.uniform_filter1d(np.minimum(energy, percentile(energy, 99)), max(1, int(0.08 * rate)))
     peaks, _ = scipy.signal.find_peaks(energy, height=0.3 * percentile(energy, 99), distance=int(0.25 * rate))
     peaks, complexes, _ = aligned_complexes(leads, peaks, rate)
     if len(peaks) < 2 * SIDE_BEATS:

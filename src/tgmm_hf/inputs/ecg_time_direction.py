@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import scipy
-from scipy.ndimage import uniform_filter1d
 
 from .ecg_beats import BeatSignals
 from .ecg_numbers import percentile
@@ -41,7 +40,7 @@ def time_direction(signals: BeatSignals) -> float | None:
     rate = signals.sampling_rate / step
     wide, qrs = (leads[:, ::step][:, : int(MAX_SECONDS * rate)] for leads in (signals.wide, signals.qrs))
     wide, qrs = (leads / np.maximum(leads.std(axis=1, keepdims=True), 1e-12) for leads in (wide, qrs))
-    energy = uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * rate)))
+    energy = scipy.ndimage.uniform_filter1d(np.square(qrs).mean(axis=0), max(1, int(0.08 * rate)))
     peaks, _ = scipy.signal.find_peaks(energy, height=0.35 * percentile(energy, 99), distance=int(0.3 * rate))
     half = int((FIRST_SECONDS + (len(WEIGHTS) + 0.5) * PART_SECONDS) * rate)
     whole = peaks[(peaks >= half) & (peaks + half < wide.shape[1])]
@@ -62,7 +61,7 @@ def mirror_parts(beat: np.ndarray, rate: float) -> np.ndarray:
         (parts,) logarithms: size after the QRS complex over size before it, at the same distance.
     """
     size = np.sqrt(np.square(beat - np.median(beat, axis=1, keepdims=True)).mean(axis=0))
-    level = np.log(uniform_filter1d(size, max(1, round(_SMOOTH * rate))) + _FLOOR)
+    level = np.log(scipy.ndimage.uniform_filter1d(size, max(1, round(_SMOOTH * rate))) + _FLOOR)
     difference = (level - level[::-1])[beat.shape[1] // 2 :]
     edges = [round((FIRST_SECONDS + number * PART_SECONDS) * rate) for number in range(len(WEIGHTS) + 1)]
     return np.array([difference[start:end].mean() for start, end in pairwise(edges)])

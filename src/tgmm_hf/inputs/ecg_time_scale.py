@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from scipy.ndimage import uniform_filter1d
 
 from .ecg_beats import BeatSignals
 from .ecg_numbers import percentile
@@ -74,7 +73,7 @@ def wave_times(signals: BeatSignals) -> WaveTimes | None:
     width = _complex_width(energy)
     if width is None:
         return None
-    smooth = uniform_filter1d(energy, width)
+    smooth = scipy.ndimage.uniform_filter1d(energy, width)
     peaks, _ = scipy.signal.find_peaks(smooth, height=0.3 * percentile(smooth, 99), distance=max(1, int(2.5 * width)))
     if len(peaks) < 2:
         return None
@@ -122,6 +121,6 @@ def _t_delay(leads: np.ndarray, peaks: np.ndarray, width: int, interval: float) 
         return None
     beat = np.median(leads[:, whole[:, None] + np.arange(-before, after)], axis=1)
     size = np.sqrt(np.square(beat - np.median(beat, axis=1, keepdims=True)).mean(axis=0))
-    size = uniform_filter1d(size, width)[first:]
+    size = scipy.ndimage.uniform_filter1d(size, width)[first:]
     humps, _ = scipy.signal.find_peaks(size)
     return float(first - before + humps[size[humps].argmax()]) if len(humps) else None

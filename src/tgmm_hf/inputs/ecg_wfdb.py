@@ -74,14 +74,14 @@ def _read_channels(header: WfdbHeader) -> list[Channel]:
 
 
 def _read_sixteen_bits(header: WfdbHeader, frames: int) -> np.ndarray:
-    """Read the stored values of signals of 16 bits, which need no library: (signals, frames) int64.
+    """Read the stored values of signals of 16 bits, which need no library: (signals, frames) int16.
 
     `check_sizes` has compared the length of the files.
     """
     by_file: dict[Path, list[int]] = {}
     for index, signal in enumerate(header.signals):
         by_file.setdefault(signal.file, []).append(index)
-    stored = np.empty((len(header.signals), frames), np.int64)
+    stored = np.empty((len(header.signals), frames), np.int16)
     for file, indices in by_file.items():
         first = header.signals[indices[0]]
         with refusing(header.path), file.open("rb") as stream:

@@ -119,7 +119,8 @@ def read_header(path: Path) -> WfdbHeader:
         return WfdbHeader(path, frame_rate, frames, [], _segments(path, lines[1:], int(count)))
     if len(lines) < 1 + signals:
         raise _damaged(path, f"it announces {signals} signals and describes {len(lines) - 1}")
-    parsed = [_signal(path, line) for line in lines[1 : 1 + signals]]
+    files: dict[str, Path] = {}
+    parsed = [_signal(path, line, files) for line in lines[1 : 1 + signals]]
     if all(signal.checksum == 0 and signal.initial == 0 for signal in parsed):
         for signal in parsed:
             signal.checksum = None  # written by hand: no header of real values has only zeros
@@ -250,8 +251,11 @@ def _segments(path: Path, lines: list[str], count: int) -> list[tuple[str, int]]
     return segments
 
 
-def _signal(path: Path, line: str) -> WfdbSignal:
-    """Read one signal line: file, format, gain, resolution, zero, first value, checksum, block size, description."""
+def _signal(path: Path, line: str, files: dict[str, Path]) -> WfdbSignal:
+    """Read one signal line: file, format, gain, resolution, zero, first value, checksum, block size, description.
+
+    `files` maps the names of the lines before to their files, because most signals lie in one file. A name is added.
+    """
     fields = line.split(maxsplit=8)
     match = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
     storage = int(match.group(1)) if match else 0
@@ -261,8 +265,10 @@ def _signal(path: Path, line: str) -> WfdbSignal:
     numbers: list[int | None] = [_integer(path, text) for text in fields[3:7]]
     _, zero, initial, checksum = numbers + [None] * (4 - len(numbers))
     gain, baseline, unit, problem = _calibration(path, fields[2] if len(fields) > 2 else "")
+    if not without_file and fields[0] not in files:
+        files[fields[0]] = _in_any_case(inside(path, fields[0]))
     return WfdbSignal(
-        file=path if without_file else _in_any_case(inside(path, fields[0])),
+        file=path if without_file else files[fields[0]],
         format=storage,
         samples_per_frame=int(match.group(2) or 1) or 1,
         skew=int(match.group(3) or 0),

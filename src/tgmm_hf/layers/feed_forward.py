@@ -4,8 +4,12 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-TOKENS_AT_ONCE = 256
-"""On a CPU without gradients, an MLP maps this many tokens at once, because its inner values are four times as wide."""
+TOKENS_AT_ONCE = 1024
+"""On a CPU without gradients, an MLP maps this many tokens at once, because its inner values are four times as wide.
+
+With fewer tokens the matrix products are slower, with more the inner values leave the processor's cache and take more
+memory (docs/results/speed/profiles.md).
+"""
 
 
 class Mlp(nn.Module):

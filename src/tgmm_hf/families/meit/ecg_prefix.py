@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from transformers import Cache
-from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 ATTENTION = ("eager", "sdpa")
 """Attention implementations that were compared with the formula."""
@@ -98,6 +97,8 @@ def alibi_after_prefix(
     Returns:
         (batch * heads, 1, K + tokens).
     """
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor  # at use: only BLOOM needs it
+
     text = build_alibi_tensor(attention_mask[:, num_vectors:], num_heads, dtype)
     return nn.functional.pad(text, (num_vectors, 0))
 
