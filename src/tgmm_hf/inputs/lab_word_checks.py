@@ -9,6 +9,7 @@ from itertools import combinations
 
 from .lab_columns import GENDERS, find_column
 from .lab_history_checks import HISTORY, history_findings
+from .lab_letters_lost import foreign_letters, is_base64, is_damaged
 
 CODED_LENGTH, CODED_RISES = 12, 4
 """A word of this many letters and digits, in which a capital follows a small letter this often, is base64 or a key. The
@@ -73,6 +74,8 @@ _QUANTITY = re.compile(
 )
 """A number with a unit, and nothing else: a height among words, or a dose without its drug."""
 
+_DOSE = re.compile(r"\d\s*(?:mg|mcg|ug|µg|ml|units?)\b", re.IGNORECASE)
+
 
 def text_doubt(column: str, text: str) -> str | None:
     """Say why a text is no text of a column of words; None if it may be one.
@@ -100,6 +103,8 @@ def text_doubt(column: str, text: str) -> str | None:
         return f"{column} holds a laboratory result: put it into the column of the test"
     if any(_ends_with_column(text[max(0, match.start() - NAME_LENGTH) : match.start()]) for match in sentences):
         return f"{column} holds a sentence such as the model reads for another cell: write the words of this cell alone"
+    if column == "ethnicity" and _DOSE.search(looked_at):
+        return f"{column} holds a dose: the columns may have been exchanged"
     if _holds_key(looked_at):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
     return None
@@ -133,6 +138,8 @@ def _doubt_of_characters(column: str, text: str) -> str | None:
         )
     if _ESCAPED.search(text):
         return f"{column} holds codes in the place of characters, as addresses and mails have them: write the words"
+    if (reason := foreign_letters(text)) is not None:
+        return f"{column} holds {reason}: export the table anew, or write the words"
     if _TURNED.search(text):
         return f"{column} holds marks that turn the order of letters: write the words without them"
     return None
@@ -147,7 +154,9 @@ def _ends_with_column(text: str) -> bool:
 def _is_coded(word: str) -> bool:
     """Tell whether a word looks like base64: small letters and capitals without order."""
     has_digit = any(character.isdigit() for character in word)
-    return has_digit and len(word) >= CODED_LENGTH and len(_RISE.findall(word)) >= CODED_RISES
+    if has_digit and len(word) >= CODED_LENGTH and len(_RISE.findall(word)) >= CODED_RISES:
+        return True
+    return len(word) >= CODED_LENGTH and is_base64(word)
 
 
 def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[dict[str, str]]:
@@ -158,12 +167,16 @@ def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[di
         age: years; None without one.
 
     Returns:
-        Findings with a `code`: "labs_equal_texts", and the codes of `history_findings`.
+        Findings with a `code`: "labs_equal_texts", "labs_damaged_text", and the codes of `history_findings`.
     """
     findings = []
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
             findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
+    for column, words in texts.items():
+        if column != "gender" and is_damaged(words[:MAX_LENGTH]):
+            text = f"{column} seems to be cut, or question marks stand in the place of letters: look at the source"
+            findings.append(_finding("labs_damaged_text", column, text))
     return findings + history_findings(texts, age)
 
 
