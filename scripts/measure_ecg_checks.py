@@ -120,6 +120,18 @@ or more | a note \
 | ecg_clipped | a lead stays at its highest or lowest value | a note | record with a larger range |
 | ecg_no_clear_beats | a wave, a noise or one repeated signal; or ventricular tachycardia or fibrillation \
 | a note | look at the recording |
+| ecg_not_at_rest | the header names an exercise test or an ambulatory recording \
+| a note | the model knows ECGs at rest |
+| ecg_filter | the header states a filter from more than 1 Hz on, or up to less than 30 Hz \
+| a note | export with the usual filter: ST segment or QRS complex are changed |
+| ecg_averaged_beat | the label of the waveforms names an averaged beat \
+| a note | use the recorded rhythm |
+| ecg_other_electrodes | the header names other electrodes than those of the twelve leads, or computed leads \
+| a note | make sure that the leads are what their names say |
+| ecg_modality | the header has another modality than ECG \
+| a note | make sure that the leads are an ECG |
+| ecg_storage_class | the storage class is that of other waveforms \
+| a note; refused without modality ECG | make sure that the leads are an ECG at rest |
 | (refusal) | limb leads contradict each other, the wrong one is unknown | the recording is refused | export it again |
 | (refusal) | no lead holds a heartbeat | the recording is refused | check that the file is an ECG |
 | (refusal) | sampling rate, unit or leads of two hearts, as above | the recording is refused | export it again |

@@ -3,12 +3,13 @@
 import json
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from closeness import assert_close, is_close
 from fresh_process import run_without_package
 from heart_signal import make_heart
-from input_files import make_patches
+from input_files import make_patches, waveform_group, write_ecg_dicom
 from transformers import AutoTokenizer
 
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -348,6 +349,20 @@ def test_doubtful_labs_are_left_out_or_refuse_the_patient(processor):
     assert not any(doubtful["used"].values()) and doubtful["refused"][-1]["item"] == "patient"
     assert not features["attention_mask"][0].any() and "ecg_values" not in features
     assert clear["used"]["labs"] == ["Sodium"] and not clear["refused"]
+
+
+def test_a_doubtful_header_of_an_ecg_refuses_the_patient_in_a_strict_run(processor, tmp_path):
+    path = write_ecg_dicom(
+        tmp_path / "ecg.dcm", [waveform_group(make_heart(5000) * 1000, list(LEADS), 500, "ORIGINAL")]
+    )
+    header = pydicom.dcmread(path)
+    header.StudyDescription = "Treadmill test"
+    header.save_as(path)
+    options = {"on_refusal": "report", "return_report": True}
+    _, (report,) = processor(ecg=str(path), **options)
+    assert report["used"]["ecg"] and [check["code"] for check in report["checks"]] == ["ecg_not_at_rest"]
+    _, (report,) = processor(ecg=str(path), strictness="refuse", **options)
+    assert not report["used"]["ecg"] and report["refused"]
 
 
 def test_a_declared_unit_system_settles_the_doubt(processor):

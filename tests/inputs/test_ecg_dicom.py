@@ -288,8 +288,8 @@ def test_filters_and_averaged_beats_of_the_header_are_noted(tmp_path, elements, 
     for definition in group.ChannelDefinitionSequence:
         for name, value in channel.items():
             setattr(definition, name, value)
-    notes = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group])).notes
-    assert any(words in note for note in notes) if words else not notes
+    checks = read_ecg(write_ecg_dicom(tmp_path / "ecg.dcm", [group])).checks
+    assert any(words in check["text"] for check in checks) if words else not checks
 
 
 @pytest.mark.parametrize(
@@ -310,4 +310,4 @@ def test_an_ecg_of_a_patient_who_is_not_at_rest_is_noted(tmp_path, header, is_no
     for name, value in header.items():
         setattr(dataset, name, value)
     dataset.save_as(path)
-    assert bool(read_ecg(path).notes) == is_noted
+    assert bool(read_ecg(path).checks) == is_noted

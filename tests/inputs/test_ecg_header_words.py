@@ -116,7 +116,7 @@ def test_a_storage_class_of_other_waveforms_is_refused(tmp_path, ending, element
     path = write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()])
     with pytest.raises(InputRefusedError, match="storage class"):
         read_ecg(changed(path, **{element: CLASS + ending}))
-    assert any("storage class" in note for note in read_ecg(changed(path, Modality="ECG")).notes)
+    assert [check["code"] for check in read_ecg(changed(path, Modality="ECG")).checks] == ["ecg_storage_class"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,14 @@ def test_a_storage_class_of_other_waveforms_is_refused(tmp_path, ending, element
 def test_another_kind_of_recording_is_noted(tmp_path, elements):
     path = changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements)
     recording = read_ecg(path)
-    assert recording.lead_names == list(LEADS) and len(recording.notes) == 1
+    assert recording.lead_names == list(LEADS) and len(recording.checks) == 1
+
+
+def test_a_doubtful_header_is_a_check_and_one_note(tmp_path):
+    path = changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), StudyDescription="Stress ECG")
+    prepared = EcgFeatureExtractor().prepare(path)
+    assert [check["code"] for check in prepared.checks].count("ecg_not_at_rest") == 1
+    assert sum("exercise test" in note for note in prepared.notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,8 @@ def test_another_kind_of_recording_is_noted(tmp_path, elements):
          "ECG EASI off", "Mason-Likar off", "ECG; no posterior leads", "posterior ECG changes")]],
 )  # fmt: skip
 def test_a_resting_ecg_has_no_note(tmp_path, elements):
-    assert not read_ecg(changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements)).notes
+    recording = read_ecg(changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements))
+    assert not recording.notes and not recording.checks
 
 
 # ---- filters of other formats
@@ -167,8 +175,8 @@ def edf_with(path, prefilter, transducer=""):
      ("HP: DC; LP: 100 Hz", None), ("HP:0.5Hz LP:40Hz", None)],
 )  # fmt: skip
 def test_the_filter_of_an_edf_file_is_noted(tmp_path, prefilter, words):
-    notes = read_ecg(edf_with(tmp_path / "e.edf", prefilter)).notes
-    assert (len(notes) == 1 and words in notes[0]) if words else not notes
+    checks = read_ecg(edf_with(tmp_path / "e.edf", prefilter)).checks
+    assert (len(checks) == 1 and words in checks[0]["text"]) if words else not checks
 
 
 def test_the_transducer_of_an_edf_file_names_the_signal(tmp_path):
@@ -183,8 +191,8 @@ def test_the_transducer_of_an_edf_file_names_the_signal(tmp_path):
 def test_the_filter_of_a_muse_file_is_noted(tmp_path, high_pass, low_pass, number):
     path = write_muse(tmp_path / "m.xml", make_ecg(), list(LEADS))
     tags = f"<HighPassFilter>{high_pass}</HighPassFilter><LowPassFilter>{low_pass}</LowPassFilter>"
-    notes = read_ecg(change(path, "<SampleBase>", tags + "<SampleBase>")).notes
-    assert len([note for note in notes if "filter" in note]) == number
+    checks = read_ecg(change(path, "<SampleBase>", tags + "<SampleBase>")).checks
+    assert [check["code"] for check in checks] == ["ecg_filter"] * number
 
 
 @pytest.mark.parametrize(("kind", "frequency", "number"), [("HIGH", 5, 1), ("HIGH", 0.05, 0), ("LOW", 15, 1)])
@@ -195,16 +203,17 @@ def test_the_filter_of_an_aecg_is_noted(tmp_path, kind, frequency, number):
         f'<controlVariable><code code="MDC_ECG_CTL_VBL_ATTR_FILTER_CUTOFF_FREQ"/><value value="{frequency}" unit="Hz"/>'
         "</controlVariable></component></controlVariable></controlVariable>"
     )
-    notes = read_ecg(change(path, '<code code="RHYTHM"/>', '<code code="RHYTHM"/>' + variable)).notes
-    assert len(notes) == number
+    checks = read_ecg(change(path, '<code code="RHYTHM"/>', '<code code="RHYTHM"/>' + variable)).checks
+    assert len(checks) == number
 
 
 @pytest.mark.parametrize(("high_pass", "number"), [("5", 1), ("0.05", 0)])
 def test_the_filter_of_a_philips_file_is_noted(tmp_path, high_pass, number):
     path = write_philips(tmp_path / "p.xml", make_ecg(), list(LEADS))
-    notes = read_ecg(change(path, "<parsedwaveforms", f'<parsedwaveforms hipass="{high_pass}"')).notes
-    assert len(notes) == number
+    checks = read_ecg(change(path, "<parsedwaveforms", f'<parsedwaveforms hipass="{high_pass}"')).checks
+    assert len(checks) == number
 
 
 def test_a_plain_recording_has_no_note(tmp_path):
-    assert not read_ecg(write_wfdb(tmp_path, make_ecg(), list(LEADS))).notes
+    recording = read_ecg(write_wfdb(tmp_path, make_ecg(), list(LEADS)))
+    assert not recording.notes and not recording.checks

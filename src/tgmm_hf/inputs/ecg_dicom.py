@@ -13,7 +13,7 @@ import numpy as np
 from ..utils.errors import InputRefusedError
 from ..utils.names import LEADS
 from .dicom_files import read_dicom, refuse_animal
-from .ecg_header_notes import header_notes, refuse_other_waveforms
+from .ecg_header_findings import header_findings, refuse_other_waveforms
 from .ecg_lead_words import other_signal
 from .ecg_recording import (
     UNIT_NOT_STATED,
@@ -99,7 +99,7 @@ def read_dicom_ecg(path: Path) -> EcgRecording:
         ]
         recording = recording_from_channels(channels, str(path))
         used = [groups[entry.number] for entry in chosen]
-        recording.notes += header_notes(dataset, used, _filters_of(used))
+        recording.checks += header_findings(dataset, used, _filters_of(used))
     if len(groups) > 1:
         numbers = [str(entry.number + 1) for entry in chosen]
         plural = "s" if len(numbers) > 1 else ""

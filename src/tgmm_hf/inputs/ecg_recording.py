@@ -72,6 +72,7 @@ class EcgRecording:
         units (`str`): "mV" from a file. An array may also be in "uV", "nV", "V" or "normalised".
         source (`str`): file name for messages.
         notes (`list[str]`): what the reader left out or selected.
+        checks (`list[dict]`): what the header says against a resting ECG, with `code`, `item` and `text`.
     """
 
     signal: np.ndarray
@@ -80,6 +81,7 @@ class EcgRecording:
     units: str = "mV"
     source: str = "ecg"
     notes: list[str] = field(default_factory=list)
+    checks: list[dict[str, str]] = field(default_factory=list)
 
 
 class Channel(NamedTuple):

@@ -55,7 +55,8 @@ class HarmonisedEcg:
         sampling_rate (`float`): Hz.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
         source (`str`): file name for messages.
-        checks (`list[dict]`): findings of `ecg_checks` with `code`, `item` and `text`. The notes hold the texts too.
+        checks (`list[dict]`): findings of the header and of `ecg_checks` with `code`, `item` and `text`. The notes hold
+            the texts too.
     """
 
     signal: np.ndarray
@@ -187,6 +188,7 @@ def harmonise_recording(recording: EcgRecording, *, max_gap_seconds: float = 0.1
         if repaired.note:
             notes.append(f"lead {lead}: {repaired.note}")
     findings = check_leads(usable, recording.sampling_rate, recording.source, recording.units != NORMALISED)
+    findings.checks[:0] = recording.checks
     for lead, reason in findings.unusable.items():
         problems[lead] = reason
         del usable[lead]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils.errors import InputRefusedError
-from .ecg_header_notes import filter_notes, filters_of_record
+from .ecg_header_findings import filter_findings, filters_of_record
 from .ecg_lead_words import other_signal
 from .ecg_recording import (
     MAX_VALUES,
@@ -198,7 +198,7 @@ def read_vendor_ecg(path: Path, name: str) -> EcgRecording:
         channels = _channels(record, path, name)
         recording = recording_from_channels(channels, str(path))
     recording.notes[:0] = notes
-    recording.notes += filter_notes(*filters_of_record(record))
+    recording.checks += filter_findings(*filters_of_record(record))
     return recording
 
 

@@ -1,4 +1,4 @@
-"""Note what the header of an ECG says against a resting twelve-lead ECG: kind of file, filters, electrodes."""
+"""Find what the header of an ECG says against a resting twelve-lead ECG: kind of file, filters, electrodes."""
 
 import math
 import re
@@ -73,50 +73,56 @@ def refuse_other_waveforms(dataset: Any, item: str) -> None:
                 )
 
 
-def header_notes(dataset: Any, groups: list[Any], filters: tuple[float | None, float | None]) -> list[str]:
-    """Return notes on what the header of a DICOM file says against a resting ECG.
+def header_findings(
+    dataset: Any, groups: list[Any], filters: tuple[float | None, float | None]
+) -> list[dict[str, str]]:
+    """Return what the header of a DICOM file says against a resting ECG, as entries of `EcgRecording.checks`.
 
     Args:
         dataset: pydicom `Dataset`.
         groups: the multiplex groups that are read.
-        filters: as `filter_notes` takes them.
+        filters: as `filter_findings` takes them.
     """
-    notes = []
+    findings = []
     if any(_AVERAGE.search(str(group.get("MultiplexGroupLabel") or "")) for group in groups):
-        notes.append("the label of the waveforms names an averaged beat: is this the recorded rhythm?")
-    notes += filter_notes(*filters)
+        text = "the label of the waveforms names an averaged beat: is this the recorded rhythm?"
+        findings.append(_finding("ecg_averaged_beat", text))
+    findings += filter_findings(*filters)
     texts = "\n".join([*(str(dataset.get(name) or "") for name in _FREE_TEXTS), *_context_texts(dataset)])
     if _EXERCISE.search(texts) and not _AT_REST.search(texts):
-        notes.append(_NOT_AT_REST)
+        findings.append(_finding("ecg_not_at_rest", _NOT_AT_REST))
     if _ELECTRODES.search(texts):
-        notes.append(
+        text = (
             "the header names other electrodes than those of the standard twelve leads, or computed leads: make sure "
             "that the leads are what their names say"
         )
+        findings.append(_finding("ecg_other_electrodes", text))
     modality = _modality(dataset)
     if modality not in ECG_MODALITIES:
         shown = modality if re.fullmatch("[A-Z]{2}|EPS", modality) else "of another name"
-        notes.append(f"the modality is {shown}, an ECG has modality ECG: make sure that the leads are an ECG")
+        text = f"the modality is {shown}, an ECG has modality ECG: make sure that the leads are an ECG"
+        findings.append(_finding("ecg_modality", text))
     for ending in dict.fromkeys(_classes(dataset)):
         kind = _OTHER_CLASSES.get(ending) or _MIXED_CLASSES.get(ending)
         if kind is not None:
-            notes.append(f"the storage class is {kind} waveforms: make sure that the leads are an ECG at rest")
-    return notes
+            text = f"the storage class is {kind} waveforms: make sure that the leads are an ECG at rest"
+            findings.append(_finding("ecg_storage_class", text))
+    return findings
 
 
-def filter_notes(lowest: float | None, highest: float | None) -> list[str]:
-    """Return notes on a filter that takes away parts of the ECG that the model reads.
+def filter_findings(lowest: float | None, highest: float | None) -> list[dict[str, str]]:
+    """Return a finding for each filter that takes away parts of the ECG that the model reads.
 
     Args:
         lowest: Hz, the highest lower end of the leads' filters; None if none is stated.
         highest: Hz, the lowest upper end of the leads' filters; None if none is stated.
     """
-    notes = []
+    texts = []
     if lowest is not None and lowest > LOWEST_HZ:
-        notes.append(f"the header states a filter from {lowest:g} Hz on (at most {LOWEST_HZ:g} Hz is usual)")
+        texts.append(f"the header states a filter from {lowest:g} Hz on (at most {LOWEST_HZ:g} Hz is usual)")
     if highest is not None and 0 < highest < HIGHEST_HZ:
-        notes.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
-    return notes
+        texts.append(f"the header states a filter up to {highest:g} Hz (at least {HIGHEST_HZ:g} Hz is usual)")
+    return [_finding("ecg_filter", text) for text in texts]
 
 
 def filters_of_record(record: Any) -> tuple[float | None, float | None]:
@@ -138,6 +144,10 @@ def filters_of_record(record: Any) -> tuple[float | None, float | None]:
         if isinstance(value, int | float) and math.isfinite(value):
             ends[end].append(float(value))
     return max(ends["HP"], default=None), min(ends["LP"], default=None)
+
+
+def _finding(code: str, text: str) -> dict[str, str]:
+    return {"code": code, "item": "ecg", "text": text}
 
 
 def _modality(dataset: Any) -> str:
