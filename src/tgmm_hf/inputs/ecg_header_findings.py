@@ -108,7 +108,9 @@ def header_findings(
         if kind is not None:
             text = f"the storage class is {kind} waveforms: make sure that the leads are an ECG at rest"
             findings.append(_finding("ecg_storage_class", text))
-    if str(dataset.get("QualityControlSubject") or "").strip().upper() == "YES" or dataset.get("PatientBreedDescription"):
+    if str(dataset.get("QualityControlSubject") or "").strip().upper() == "YES" or dataset.get(
+        "PatientBreedDescription"
+    ):
         text = "the header names a phantom of quality control or the breed of an animal: is this the ECG of a patient?"
         findings.append(_finding("ecg_not_a_patient", text))
     of_words = findings_of_words([*texts.splitlines(), *_annotations(dataset)])

@@ -1,6 +1,6 @@
 """Find what the comments of an ECG say against a resting ECG of an adult in the twelve standard places.
 
-WFDB headers and DICOM annotations hold free text. A line about the patient's history, or about a place or a person, says
+WFDB headers and DICOM annotations hold free text. A line about the patient's history, a place or a person says
 nothing about the recording. A word that its sentence denies, or that belongs to another time, does not count.
 """
 
@@ -14,7 +14,7 @@ BEFORE = 40
 
 _KEY = re.compile(r"\W*(?P<key>[A-Za-z][A-Za-z _/-]{0,40}?)\s*>?\s*[:=]\s*\S")
 _NOT_OF_THE_RECORDING = re.compile(
-    r"\b(?:reason|indicat|[hrds]x$|history|diagnos|medic|drug|therap|symptom|complain|allerg|previous|prior|location|"
+    r"\b(?:reason|indication|[hrds]x$|history|diagnos|medic|drug|therap|symptom|complain|allerg|previous|prior|location|"
     r"room|ward|department|dept|clinic|hospital|institution|site|technician|operator|nurse|physician|doctor|refer|"
     r"\w*name|address|occupation|project|study|trial|plan|recommend)",
     re.IGNORECASE,
@@ -46,7 +46,8 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
         re.compile(
             r"\bsimulat(?:ed|or)\b(?!\W+(?:train|lab|room|cent|study))|\bsignal generator\b|"
             r"\bsynthetic (?:ecg|ekg|signal|record|data|patient)|\bphantom\b(?!\W+(?:limb|pain))|"
-            r"(?<!stress )(?<!exercise )\btest (?:pattern|signal|recording|patient)\b|\bdemo (?:patient|ecg|recording)\b|"
+            r"(?<!stress )(?<!exercise )\btest (?:pattern|signal|recording|patient)\b|"
+            r"\bdemo (?:patient|ecg|recording)\b|"
             r"\b(?:canine|feline|equine|murine|bovine|ovine)\b(?!\W+(?:tooth|teeth|bite|space|valve|pericard|prosth))|"
             r"\b(?:dog|cat|horse|mouse|rat|rabbit|pig|sheep)\b(?=\W+(?:ecg|ekg|electrocard|patient))|"
             r"\bspecies\W+(?!human|homo)\w|\bveterinary (?:ecg|ekg|patient)\b",
@@ -56,7 +57,8 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
     "patient_not_adult": (
         "the header names a child or an unborn child: the model is for adults",
         re.compile(
-            r"\bfo?etal (?:ecg|ekg|electro)|\bneonat(?:e|al (?:ecg|ekg|electro))|\bpa?ediatric (?:ecg|ekg|electro|patient)|"
+            r"\bfo?etal (?:ecg|ekg|electro)|\bneonat(?:e|al (?:ecg|ekg|electro))|"
+            r"\bpa?ediatric (?:ecg|ekg|electro|patient)|"
             r"\b\d{1,2} (?:days?|weeks?|months?) old\b|\bage\W{1,2}\d{1,2} (?:days?|weeks?|months?)\b",
             re.IGNORECASE,
         ),
@@ -67,7 +69,7 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
         re.compile(
             r"\b(?:limb|arm|leg|chest|precordial|leads?|electrodes?|cables?|[RL][AL]/[RL][AL])\b"
             rf"(?:\W(?:leads?|electrodes?|cables?)\b)?\W+{_CONNECTED}"
-            r"(?:reversal|reversed|swapped|exchanged|interchanged|transposed|misplace(?:d|ment))\b|"
+            r"(?:reversal|reversed|swapped|exchanged|interchanged|transposed|misplaced|misplacement)\b|"
             r"\bmisplaced (?:leads?|electrodes?)\b|\b(?:reversed|inverted) polarity\b|\bpolarity reversed\b|"
             r"\bright[- ]sided (?:leads?|ecg|ekg|V)|\bposterior (?:leads?|ecg|ekg|electrodes?)\b(?!\W+change)|"
             r"(?-i:\bV[3-6]R\b)|\bleads? V[789]\b|\bV7\W{1,3}V?9\b|\bmason\W?likar\b|"
@@ -80,7 +82,8 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
     "ecg_averaged_beat": (
         "the header names an averaged beat: is this the recorded rhythm?",
         re.compile(
-            r"\bsignal[- ]averaged\b|\b(?:averaged?|median|representative|template) (?:beats?|complex(?:es)?|cycles?)\b",
+            r"\bsignal[- ]averaged\b|"
+            r"\b(?:averaged?|median|representative|template) (?:beats?|complex(?:es)?|cycles?)\b",
             re.IGNORECASE,
         ),
     ),
@@ -99,7 +102,8 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
         "the header says that an electrode or a lead was not connected: look which one",
         re.compile(
             rf"\b(?:leads?|electrodes?|V[1-6]|R[AL]|L[AL])\b\W{{1,2}}{_CONNECTED}"
-            r"(?:off\b(?![- ](?:axis|set|label|detect|alarm))|disconnected|detached|unplugged|not (?:connected|attached|applied))",
+            r"(?:off\b(?![- ](?:axis|set|label|detect|alarm))|"
+            r"disconnected|detached|unplugged|not (?:connected|attached|applied))",
             re.IGNORECASE,
         ),
     ),
@@ -107,7 +111,8 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
         "the header names an exercise test or an ambulatory recording; the model knows ECGs at rest",
         re.compile(
             r"\b(?:during|at|peak|maximal) (?:peak )?(?:exercise|exertion)\b|\bexercise (?:stage|phase|ecg|ekg|stress)|"
-            r"\bbruce\W+(?:protocol|ramp|stage|test|\d)|\btreadmill\b|\bergomet\w*|\b(?:holter|ambulatory) (?:ecg|ekg|recording|monitor\w*|\d)|"
+            r"\bbruce\W+(?:protocol|ramp|stage|test|\d)|\btreadmill\b|\bergomet\w*|"
+            r"\b(?:holter|ambulatory) (?:ecg|ekg|recording|monitor\w*|\d)|"
             r"\bstress (?:ecg|ekg|test (?:ecg|ekg|recording|stage))|\bduring CPR\b",
             re.IGNORECASE,
         ),
@@ -116,9 +121,7 @@ _KINDS: dict[str, tuple[str, re.Pattern[str]]] = {
 """Code -> what is said to the user, and the words that say it."""
 
 _HZ = r"(\d{1,4}(?:\.\d{1,4})?)\s*Hz\b"
-_BAND = re.compile(
-    r"\bfilter\w*\W{1,3}(\d{1,4}(?:\.\d{1,4})?)\s*(?:Hz)?\s*(?:-|\u2013|to)\s*" + _HZ, re.IGNORECASE
-)
+_BAND = re.compile(r"\bfilter\w*\W{1,3}(\d{1,4}(?:\.\d{1,4})?)\s*(?:Hz)?\s*(?:-|\u2013|to)\s*" + _HZ, re.IGNORECASE)
 _LOW_END = re.compile(rf"\bhigh[- ]?pass\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+high[- ]?pass\b", re.IGNORECASE)
 _HIGH_END = re.compile(rf"\blow[- ]?pass\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+low[- ]?pass\b", re.IGNORECASE)
 _OTHER_FILTER = re.compile(r"\b(?:notch|mains|line|AC|band[- ]?stop|muscle|EMG|off|QRS|detect\w*)\b", re.IGNORECASE)

@@ -24,7 +24,7 @@ from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
-from .lab_writing import plain_result
+from .lab_writing import plain_result, without_thousands
 from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "pending")
@@ -350,7 +350,7 @@ def read_number(raw: Any, column: LabColumn, name: str, name_unit: str = "") -> 
         return NumberReading("", _finite(value), unit)
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
-    text = plain_result(_one_line(value), column.name)
+    text = plain_result(_one_line(without_thousands(value)), column.name)
     is_in_doubt = column.name == "age" and may_be_age_and_gender(text)
     if is_in_doubt and not same_unit(column, text[-1], unit or name_unit, name):
         raise CellRefusedError("the age may be years with a gender behind: write the years alone", "labs_doubtful_unit")

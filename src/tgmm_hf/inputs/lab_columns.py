@@ -7,7 +7,9 @@ from .lab_names import OF_FASTING, without_brackets
 from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
 GENDERS = {
-    **dict.fromkeys(("f", "female", "woman", "weiblich", "frau", "femme", "féminin", "mujer", "femenino", "donna"), "F"),
+    **dict.fromkeys(
+        ("f", "female", "woman", "weiblich", "frau", "femme", "féminin", "mujer", "femenino", "donna"), "F"
+    ),
     **dict.fromkeys(("m", "male", "man", "männlich", "mann", "homme", "masculin", "hombre", "masculino", "uomo"), "M"),
 }
 """Spellings of the gender, in lower case -> the text of the cell. "w" and "h" alone may be typing errors."""
@@ -27,7 +29,7 @@ def unit_key(unit: str) -> str:
     text = re.sub(r"(?<![a-z])mc(?=[glu]|mol)", "u", text)  # mcg, mcL, mcU, mcmol
     text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10").rstrip(".")
     text = re.sub(r"c(?:u\.?)?mm$", "mm3", text)  # cubic millimetres
-    text = re.sub(r"^thou(?:s|sands?)?/", "thousand/", re.sub(r"^sec(?:ond)?s?$", "sec", text))
+    text = re.sub(r"^thou(?:s|sands?)?/", "thousand/", re.sub(r"^(?:sec|second)s?$", "sec", text))
     return text.removeprefix("x") if text.startswith("x10") else text
 
 

@@ -62,14 +62,15 @@ def is_base64(word: str) -> bool:
 
 
 def _is_misread(part: str) -> bool:
-    """Tell whether neighbouring letters beyond ASCII are one Latin letter or sign of UTF-8, read in another encoding."""
+    """Tell whether neighbouring letters beyond ASCII are a letter of UTF-8 that was read in another encoding."""
     for encoding in ("cp1252", "latin-1"):
         try:
             read = part.encode(encoding).decode("utf-8")
         except (UnicodeEncodeError, UnicodeDecodeError):
             continue
         return all(
-            unicodedata.name(letter, "").startswith("LATIN") or unicodedata.category(letter)[0] in "PSZ" for letter in read
+            unicodedata.name(letter, "").startswith("LATIN") or unicodedata.category(letter)[0] in "PSZ"
+            for letter in read
         )
     return False
 

@@ -11,9 +11,11 @@ _IN_BRACKETS = re.compile(
     r"(?P<name>[^(\[]*[^(\[\s])\s*[(\[]\s*(?P<words>[A-Za-z][A-Za-z /|,-]{0,30}?)\s*[)\]]\s*(?P<rest>.*)"
 )
 _BEHIND_COMMA = re.compile(
-    r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>serum|plasma|(?:whole |venous )?blood|fasting)\s*(?P<rest>[(\[].*)?", re.IGNORECASE
+    r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>serum|plasma|fasting)\s*(?P<rest>[(\[].*)?",
+    re.IGNORECASE,
 )
-"""A specimen behind a comma, as catalogues of laboratories sort them: "Glucose, plasma (mg/dL)"."""
+"""Serum or plasma behind a comma, as catalogues sort names: "Glucose, plasma (mg/dL)". "Chloride, Whole Blood" is of a
+blood gas, and stays another column."""
 _SERUM = re.compile(r"(?:venous |arterial |capillary )?(?:serum|plasma|serum[ /,]+plasma|s|p)", re.IGNORECASE)
 _BLOOD = re.compile(r"(?:venous |whole |capillary )*blood|b", re.IGNORECASE)
 _FASTING = re.compile(r"fast(?:ing|ed)|(?:serum|plasma)[ ,]+fasting|fasting[ ,]+(?:serum|plasma)", re.IGNORECASE)
@@ -26,7 +28,7 @@ OF_FASTING = (
 
 
 def without_brackets(name: str) -> tuple[str, str]:
-    """Split "Potassium (serum)" or "Potassium, serum" into the name and what the brackets say; ("", "") if they say something else.
+    """Split "Potassium (serum)" or "Potassium, serum" into the name and the words beside it; else ("", "").
 
     Args:
         name: name of a column. What follows the brackets, such as a unit, stays with the name.

@@ -89,22 +89,14 @@ def text_doubt(column: str, text: str) -> str | None:
     has_letters = any(character.isalpha() for character in _OF_TIMES.sub("", looked_at))
     if not has_letters or (len(text) <= DATE_LENGTH and _DATE.fullmatch(text) and text.casefold() != "may"):
         return f"{column} holds words, but the cell holds nothing but a date or numbers: write the words"
-    if len(looked_at) > 1 and looked_at.casefold() in GENDERS:  # one letter may be a code of the column
-        return f"{column} holds a gender: the columns may have been exchanged"
-    if _QUANTITY.fullmatch(looked_at):
-        return f"{column} holds a quantity and no word: the columns may have been exchanged, or a word is missing"
-    if _AGE.fullmatch(looked_at):
-        return f"{column} holds an age: the columns may have been exchanged"
+    if (reason := _doubt_of_column(column, looked_at)) is not None:
+        return reason
     if (reason := _doubt_of_characters(column, looked_at)) is not None:
         return reason
-    if _CHOICE.fullmatch(looked_at.strip()):
-        return f"{column} holds words, but the cell holds yes or no: write the words"
     if column == HISTORY and _LAB_RESULT.search(looked_at):
         return f"{column} holds a laboratory result: put it into the column of the test"
     if any(_ends_with_column(text[max(0, match.start() - NAME_LENGTH) : match.start()]) for match in sentences):
         return f"{column} holds a sentence such as the model reads for another cell: write the words of this cell alone"
-    if column == "ethnicity" and _DOSE.search(looked_at):
-        return f"{column} holds a dose: the columns may have been exchanged"
     if _holds_key(looked_at):
         return f"{column} holds words, but the cell holds a key or encoded text: write the words"
     return None
@@ -126,6 +118,20 @@ def writing_doubt(name: str, text: str) -> str | None:
 def _holds_key(text: str) -> bool:
     """Tell whether a text holds a word that is a key or encoded text."""
     return _RUN.search(text) is not None or any(map(_is_coded, _BREAKS.split(text)))
+
+
+def _doubt_of_column(column: str, text: str) -> str | None:
+    """Say that a text belongs to another column, or is no answer of its own; None if it may belong to this one."""
+    if len(text) > 1 and text.casefold() in GENDERS:  # one letter may be a code of the column
+        return f"{column} holds a gender: the columns may have been exchanged"
+    for kind, words in (("a quantity and no word", _QUANTITY), ("an age", _AGE)):
+        if words.fullmatch(text):
+            return f"{column} holds {kind}: the columns may have been exchanged, or a word is missing"
+    if column == "ethnicity" and _DOSE.search(text):
+        return f"{column} holds a dose: the columns may have been exchanged"
+    if _CHOICE.fullmatch(text.strip()):
+        return f"{column} holds words, but the cell holds yes or no: write the words"
+    return None
 
 
 def _doubt_of_characters(column: str, text: str) -> str | None:

@@ -17,7 +17,9 @@ _FEET = re.compile(
 """A height in feet and inches."""
 _YEARS_OLD = re.compile(r"(\d{1,3})[ -]years?[ -]old", re.IGNORECASE)
 _MARK = r"(?:H{1,2}|L{1,2}|\*{1,3}|↑{1,3}|↓{1,3})"
-_MARK_FIRST = re.compile(rf"(?P<mark>\*{{1,3}}|[↑↓]{{1,3}}|(?:H{{1,2}}|L{{1,2}})(?=\s))\s*(?P<rest>{_NUMBER}(?:\s.*|\D*))")
+_MARK_FIRST = re.compile(
+    rf"(?P<mark>\*{{1,3}}|[↑↓]{{1,3}}|(?:H{{1,2}}|L{{1,2}})(?=\s))\s*(?P<rest>{_NUMBER}(?:\s.*|\D*))"
+)
 _MARK_INSIDE = re.compile(rf"(?P<value>{_NUMBER})\s*(?P<mark>[(\[]{_MARK}[)\]]|\s{_MARK}(?=\s))\s*(?P<unit>[^\s\d/].*)")
 """A mark between the number and its unit: "5.9 H mmol/L", "5.9 (H) mmol/L". In "0.38 L / L" L is a litre."""
 _SIGN_BEHIND = re.compile(r"(?P<rest>.*\d.*)(?:(?<=[\w%])\s+(?P<plus>\+{1,3})|(?<=[A-Za-z%])\s+(?P<minus>-{1,3}))")
@@ -28,6 +30,11 @@ _RANGE_INSIDE = re.compile(
     r"(?!(?:[HLN]{1,2}\*{0,3}|\*{1,3}|[↑↓]{1,3})$)(?P<unit>[^\s\d()\[\]][^()\[\]]{0,20})"
 )
 """A reference range between the number and its unit."""
+
+
+def without_thousands(text: str) -> str:
+    """Remove what parts thousands, and write a raised decimal point as a plain one, before white space is reduced."""
+    return _MIDDLE_DOT.sub(".", _THOUSANDS.sub("", text))
 
 
 def plain_result(text: str, column: str) -> str:
@@ -43,7 +50,6 @@ def plain_result(text: str, column: str) -> str:
     text = text.removeprefix("'")  # Excel marks a text so
     if column == "height" and (height := _FEET.fullmatch(text)) is not None:
         return f"{12 * int(height['feet']) + float(height['inches'] or 0):g} in"
-    text = _MIDDLE_DOT.sub(".", _THOUSANDS.sub("", text))
     text = _COMMA_GROUPS.sub(lambda number: number[0].replace(",", ""), text)
     if column == "age":  # "90+" hides the age of the oldest
         return _YEARS_OLD.sub(r"\1 years", text)
@@ -58,4 +64,4 @@ def plain_result(text: str, column: str) -> str:
     return text
 
 
-__all__ = ["plain_result"]
+__all__ = ["plain_result", "without_thousands"]
