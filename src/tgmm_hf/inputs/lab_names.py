@@ -11,11 +11,11 @@ _IN_BRACKETS = re.compile(
     r"(?P<name>[^(\[]*[^(\[\s])\s*[(\[]\s*(?P<words>[A-Za-z][A-Za-z /|,-]{0,30}?)\s*[)\]]\s*(?P<rest>.*)"
 )
 _BEHIND_COMMA = re.compile(
-    r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>serum|plasma|fasting)\s*(?P<rest>[(\[].*)?",
+    r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>plasma|fasting)\s*(?P<rest>[(\[].*)?",
     re.IGNORECASE,
 )
-"""Serum or plasma behind a comma, as catalogues sort names: "Glucose, plasma (mg/dL)". "Chloride, Whole Blood" is of a
-blood gas, and stays another column."""
+"""Words behind a comma, as catalogues sort names: "Glucose, plasma (mg/dL)". In MIMIC-IV "Chloride, Whole Blood" is of a
+blood gas and "Creatinine, Serum" of an examination of urine, so these stay columns of their own."""
 _SERUM = re.compile(r"(?:venous |arterial |capillary )?(?:serum|plasma|serum[ /,]+plasma|s|p)", re.IGNORECASE)
 _BLOOD = re.compile(r"(?:venous |whole |capillary )*blood|b", re.IGNORECASE)
 _FASTING = re.compile(r"fast(?:ing|ed)|(?:serum|plasma)[ ,]+fasting|fasting[ ,]+(?:serum|plasma)", re.IGNORECASE)
@@ -28,7 +28,7 @@ OF_FASTING = (
 
 
 def without_brackets(name: str) -> tuple[str, str]:
-    """Split "Potassium (serum)" or "Potassium, serum" into the name and the words beside it; else ("", "").
+    """Split "Potassium (serum)" or "Glucose, plasma" into the name and the words beside it; else ("", "").
 
     Args:
         name: name of a column. What follows the brackets, such as a unit, stays with the name.
