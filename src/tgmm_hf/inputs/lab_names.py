@@ -14,7 +14,7 @@ _BEHIND_COMMA = re.compile(
     r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>plasma|fasting)\s*(?P<rest>[(\[].*)?",
     re.IGNORECASE,
 )
-"""Words behind a comma, as catalogues sort names: "Glucose, plasma (mg/dL)". In MIMIC-IV "Chloride, Whole Blood" is of a
+"""Words behind a comma, as catalogues sort names: "Glucose, plasma". In MIMIC-IV "Chloride, Whole Blood" is of a
 blood gas and "Creatinine, Serum" of an examination of urine, so these stay columns of their own."""
 _SERUM = re.compile(r"(?:venous |arterial |capillary )?(?:serum|plasma|serum[ /,]+plasma|s|p)", re.IGNORECASE)
 _BLOOD = re.compile(r"(?:venous |whole |capillary )*blood|b", re.IGNORECASE)
