@@ -149,10 +149,21 @@ def test_line_breaks_inside_cells_and_odd_separators_survive(tmp_path: Path) -> 
     assert table.rows[0]["labs.medical history"] == "a\nb\x0bc\u2028d"
 
 
-def test_columns_separated_by_tabs_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.csv", TEXT.replace(",", "\t").encode())
-    with pytest.raises(CohortTableError, match="tabs: save it with commas"):
-        read_cohort_table(path)
+@pytest.mark.parametrize(("sign", "word"), [("\t", "tabs"), ("|", "vertical bars")])
+def test_columns_separated_by_tabs_or_bars_are_read_and_noted(sign: str, word: str, tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "c.csv", TEXT.replace(",", sign).encode()))
+    plain = read_table(write(tmp_path / "plain.csv", TEXT.encode()))
+    assert table.rows == plain.rows and f"the columns are separated by {word}" in table.notes
+
+
+def test_a_bar_inside_a_name_is_no_separator(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path / "c.csv", b"id,a|b\n1,2\n")).names == ["id", "a|b"]
+
+
+def test_a_decimal_comma_between_tabs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", b"id\tlabs.Sodium\n1\t138,5\n")
+    with pytest.raises(CohortTableError, match="--decimal ,"):
+        read_table(path)
 
 
 def test_the_error_survives_pickling() -> None:

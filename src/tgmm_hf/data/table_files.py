@@ -1,7 +1,8 @@
 """Read the file of a table, CSV or Parquet: names of the columns, and each row as column -> cell.
 
 Nothing is guessed. A CSV file that is not UTF-8 is read only if its first bytes name the encoding, or if the caller
-names it. The columns may be separated by commas or by semicolons, as Excel writes them in Germany and France.
+names it. The columns may be separated by commas, by semicolons, as Excel writes them in
+Germany and France, by tabs or by vertical bars.
 """
 
 import codecs
@@ -55,6 +56,8 @@ _UNIT_WORDS = re.compile(
     re.IGNORECASE,
 )
 """Words of a title that may say how the values are to be read."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""Signs between columns beside the comma, in words."""
 _STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
 _COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
 _UNIT = r"(?:\s*(?:%|[^\s\d.,;]*/\S+))?\s*"
@@ -223,7 +226,7 @@ def declare_units_of_table(table: pa.Table, system: str) -> pa.Table:
 
 
 def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable:
-    """Read a CSV file, separated by commas or semicolons. Empty columns and names that occur twice are kept.
+    """Read a CSV file with any separator of `separator_of`. Empty columns and names that occur twice are kept.
 
     Raises:
         CohortTableError: If the file cannot be read, is not in the encoding, has too many rows, or has rows with
@@ -234,14 +237,11 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
         text = text.partition("\n")[2]
     text, titles = _without_titles(path, text)
     notes += titles
-    header = text.partition("\n")[0]
-    if "\t" in header and "," not in header and ";" not in header:
-        raise CohortTableError(path.name, "its columns are separated by tabs: save it with commas between the columns.")
     with _large_cells():
         separator = separator_of(text)
         names, raw_rows = _split(path, text, separator, table_format)
-    if separator == ";":
-        notes.append("the columns are separated by semicolons")
+    if separator != ",":
+        notes.append(f"the columns are separated by {SEPARATORS[separator]}")
     while raw_rows and not any(cell.strip() for cell in raw_rows[-1]):
         raw_rows.pop()  # Excel adds empty rows at the end
     if broken := [number for number, cells in enumerate(raw_rows, start=1) if len(cells) != len(names)]:
@@ -267,7 +267,7 @@ def _without_titles(path: Path, text: str) -> tuple[str, list[str]]:
         CohortTableError: If a title may name a unit or a unit system, because the values depend on it.
     """
     lines = text.split("\n", MAX_TITLES + 1)
-    cells = [[cell.strip() for cell in line.strip().strip('"').replace(";", ",").split(",")] for line in lines]
+    cells = [[cell.strip() for cell in re.split(r"[,;\t|]", line.strip().strip('"'))] for line in lines]
     filled = [[cell for cell in row if cell] for row in cells]
     number = next((index for index, row in enumerate(filled[: MAX_TITLES + 1]) if len(row) > 1), 0)
     titles, header = filled[:number], filled[number]
@@ -352,8 +352,13 @@ def _large_cells() -> Iterator[None]:
 
 
 def separator_of(text: str) -> str:
-    """Find the sign between the columns: a semicolon if the header has more columns that way, else a comma."""
+    """Find the sign between the columns by the header: a comma if no other sign gives more columns.
+
+    Tabs and vertical bars count only in a header without commas and semicolons, because a name may hold one.
+    """
     header = next(iter(text.splitlines()), "")
+    if "," not in header and ";" not in header:
+        return next((sign for sign in ("\t", "|") if sign in header), ",")
     by_sign = {sign: len(next(csv.reader([header], delimiter=sign), [])) for sign in (",", ";")}
     return ";" if by_sign[";"] > by_sign[","] else ","
 
@@ -378,11 +383,11 @@ def _with_decimal_points(
             )
         return [[_with_point(cell) if may else cell for may, cell in zip(is_number, row, strict=True)] for row in rows]
     with_comma = _rows_with(_COMMA_NUMBER, rows, is_number)
-    if separator == ";" and with_comma:
+    if separator != "," and with_comma:
         raise CohortTableError(
             path.name,
-            f"columns are separated by semicolons, and {len(with_comma)} row(s) hold numbers with a comma (row "
-            f"{first_few(with_comma)}). If the comma is the decimal sign, say so with --decimal ,",
+            f"columns are separated by {SEPARATORS[separator]}, and {len(with_comma)} row(s) hold numbers with a comma "
+            f"(row {first_few(with_comma)}). If the comma is the decimal sign, say so with --decimal ,",
         )
     return rows
 

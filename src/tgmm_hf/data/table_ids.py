@@ -21,6 +21,12 @@ _NUMBER = re.compile(r"\+?(\d{1,30}(?:\.\d{0,30})?(?:e\+?\d{1,2})?)")
 """A number as a spreadsheet writes one: "7.0", "9.9368787e7", "99368787."."""
 _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 """Zeros before a number inside an id: "P-01", "S01P02". Behind a decimal point they are none."""
+_LOOK_ALIKE = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0455\u0458"
+    "\u03b1\u03b2\u03b5\u03ba\u03bf\u03c1\u03c4\u03bd\u03c7\u03b9\u03bc\u03b7\u03b6\u03c5",
+    "abekmhopctyxisjabekoptnximhzy",
+)
+"""Small letters of the Cyrillic and Greek alphabets -> the Latin ones that they, or their capitals, look like."""
 _SUMMARY = re.compile(
     r"(?:grand |sub-?|over)?total|all|overall|sum|means?|averages?|avg|medians?|modes?|(?:mean )?(?:std|sd|s d)|"
     r"(?:std|standard) ?(?:dev(?:iation)?|error)|sem|iqr|q[1-4]|(?:1st|3rd|25|50|75) ?(?:quartile|th percentile|%)|"
@@ -69,7 +75,7 @@ def _plain(name: str) -> str:
     text = unicodedata.normalize("NFKC", name)
     text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     text = _DASHES.sub("-", text).strip()
-    return text.removeprefix("=").strip(_QUOTES + " ").casefold()
+    return text.removeprefix("=").strip(_QUOTES + " ").casefold().translate(_LOOK_ALIKE)
 
 
 def alike_ids(splits: Mapping[str, Iterable[str]]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..utils.errors import InputRefusedError
+from .ecg_header_words import findings_of_words
 from .ecg_recording import normalise_lead_name
 
 LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
@@ -107,7 +108,14 @@ def header_findings(
         if kind is not None:
             text = f"the storage class is {kind} waveforms: make sure that the leads are an ECG at rest"
             findings.append(_finding("ecg_storage_class", text))
-    return findings
+    if str(dataset.get("QualityControlSubject") or "").strip().upper() == "YES" or dataset.get(
+        "PatientBreedDescription"
+    ):
+        text = "the header names a phantom of quality control or the breed of an animal: is this the ECG of a patient?"
+        findings.append(_finding("ecg_not_a_patient", text))
+    of_words = findings_of_words([*texts.splitlines(), *_annotations(dataset)])
+    codes = {finding["code"] for finding in findings}
+    return findings + [finding for finding in of_words if finding["code"] not in codes]
 
 
 def filter_findings(lowest: float | None, highest: float | None) -> list[dict[str, str]]:
@@ -160,6 +168,12 @@ def _classes(dataset: Any) -> list[str]:
     stated = [dataset.get("SOPClassUID"), None if meta is None else meta.get("MediaStorageSOPClassUID")]
     matches = [_WAVEFORM_CLASS.fullmatch(str(uid or "")) for uid in stated]
     return [match.group(1) for match in matches if match is not None]
+
+
+def _annotations(dataset: Any) -> Iterable[str]:
+    """Read the free texts that a recorder or a person wrote beside the waveforms, line by line."""
+    for annotation in dataset.get("WaveformAnnotationSequence") or []:
+        yield from str(annotation.get("UnformattedTextValue") or "").splitlines()
 
 
 def _context_texts(dataset: Any) -> Iterable[str]:

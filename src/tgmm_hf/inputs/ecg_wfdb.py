@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..utils.errors import InputRefusedError
+from .ecg_header_findings import filter_findings
+from .ecg_header_words import filters_of_words, findings_of_words
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
-from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_header
+from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_comments, read_header
 from .input_limits import refusing
 from .optional_packages import LatePackage, require_package
 
@@ -44,7 +46,10 @@ def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
         with refusing(stem):
             header = read_header(stem.with_name(stem.name + suffix))
             channels = _read_segments(header) if header.segments else _read_channels(header)
-            return recording_from_channels(channels, str(stem))
+            recording = recording_from_channels(channels, str(stem))
+            comments = read_comments(header.path)
+            recording.checks += filter_findings(*filters_of_words(comments)) + findings_of_words(comments)
+            return recording
     except InputRefusedError as error:
         # the recording is named as the caller named it, not by the file of a segment
         raise InputRefusedError(str(stem), error.reason) from error

@@ -19,11 +19,12 @@ from .lab_columns import (
     to_canonical,
     unit_factors,
 )
-from .lab_letters import is_range, may_be_age_and_gender, plain_letters
+from .lab_letters import is_range, may_be_age_and_gender, plain_letters, without_missing_entries
 from .lab_reference import is_of_another_unit, without_reference
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
+from .lab_writing import plain_result, without_thousands
 from .private_text import quoted
 
 MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "pending")
@@ -43,13 +44,9 @@ _NUMBER = re.compile(
     r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e³⁶⁹]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(
-    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3})[)\]]?"
+    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3}|[+-]{1,3}(?=\)))[)\]]?"
 )
-"""A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)"."""
-_THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")
-"""Spaces that do not break, and the apostrophe of Switzerland, between thousands: "1'250". None is a decimal sign."""
-_MIDDLE_DOT = re.compile(r"(?<=\d)\u00b7(?=\d)")
-"""Decimal sign of some British journals and laboratories: 1\u00b74."""
+"""A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)", "1.4 mg/dL (+)"."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 """A number and nothing else. With leading zeros it is a code."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -270,6 +267,7 @@ def read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell 
         return LabCell(name, format_number(number), unit, number, column)
     text = _one_line(value)
     if column is not None and name != "gender":
+        text = without_missing_entries(text, MISSING_WORDS)
         if not any(character.isalnum() for character in text):  # a sign such as "-" for "not known"
             return None
         if (reason := text_doubt(name, text)) is not None:
@@ -352,7 +350,7 @@ def read_number(raw: Any, column: LabColumn, name: str, name_unit: str = "") -> 
         return NumberReading("", _finite(value), unit)
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
-    text = _one_line(_MIDDLE_DOT.sub(".", _THOUSANDS.sub("", value))).removeprefix("'")  # Excel marks a text so
+    text = plain_result(_one_line(without_thousands(value)), column.name)
     is_in_doubt = column.name == "age" and may_be_age_and_gender(text)
     if is_in_doubt and not same_unit(column, text[-1], unit or name_unit, name):
         raise CellRefusedError("the age may be years with a gender behind: write the years alone", "labs_doubtful_unit")

@@ -6,8 +6,13 @@ import re
 from .lab_names import OF_FASTING, without_brackets
 from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
-GENDERS = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
-"""Spellings of the gender, in lower case -> the text of the cell."""
+GENDERS = {
+    **dict.fromkeys(
+        ("f", "female", "woman", "weiblich", "frau", "femme", "féminin", "mujer", "femenino", "donna"), "F"
+    ),
+    **dict.fromkeys(("m", "male", "man", "männlich", "mann", "homme", "masculin", "hombre", "masculino", "uomo"), "M"),
+}
+"""Spellings of the gender, in lower case -> the text of the cell. "w" and "h" alone may be typing errors."""
 
 
 def column_key(name: str) -> str:
@@ -22,7 +27,9 @@ def unit_key(unit: str) -> str:
     """Reduce the spellings of a unit to one: "µmol / l" -> "umol/l", "x10^9/L" and "10*9/L" -> "109/l"."""
     text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("×", "x").translate(_RAISED)
     text = re.sub(r"(?<![a-z])mc(?=[glu]|mol)", "u", text)  # mcg, mcL, mcU, mcmol
-    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10")
+    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10").rstrip(".")
+    text = re.sub(r"c(?:u\.?)?mm$", "mm3", text)  # cubic millimetres
+    text = re.sub(r"^thou(?:s|sands?)?/", "thousand/", re.sub(r"^(?:sec|second)s?$", "sec", text))
     return text.removeprefix("x") if text.startswith("x10") else text
 
 

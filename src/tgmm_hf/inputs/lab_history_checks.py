@@ -66,7 +66,8 @@ _PAST = re.compile(
 )
 """A pregnancy of another time, or the birth of the patient."""
 _LAB_NAME = (
-    r"(?:hs[- ]?)?troponin(?:[ -][TI]\b)?|trop(?:[TI]\b)?|hs-?tn[TI]|NT[- ]?pro[- ]?BNP|BNP|creat(?:inine)?|BUN|"
+    r"(?:hs[- ]?)?troponin(?:[ -][TI]\b)?|trop(?:[TI]\b)?|hs-?tn[TI]|NT[- ]?pro[- ]?BNP|BNP|"
+    r"crea(?:t(?:inine)?)?|kreatinin|BUN|"
     r"urea(?: nitrogen)?|potassium|sodium|h(?:a)?emoglobin|hgb|Hb|glucose|lactate|CRP|WBC|platelets|plt|bilirubin|"
     r"ALT|AST|CK(?:-MB)?|LDH|TSH|ferritin"
 )

@@ -2,12 +2,15 @@
 
 import re
 import unicodedata
+from collections.abc import Collection
 
 ADULT_AGE, OLDEST_AGE = 18, 120
 """Years. Between them a number with "M" or "W" behind it may be an age with a gender."""
 _AGE_AND_GENDER = re.compile(r"(?!0\d{2}[MW]$)(?P<age>\d{1,4})\s*[mw]", re.IGNORECASE)
 """Age and gender written together, such as "54M" or "61w". DICOM writes 54 months as "054M",
 and a zero in front leaves no doubt."""
+_NO_WORDS = ("nan", "nat", "null", "<na>", "#n/a")
+"""Entries that no person writes into a list of words."""
 _LETTER_FORMS = ("<compat>", "<wide>", "<narrow>", "<font>")
 """Kinds of characters that are plain letters in another form: ligatures, letters of another width or font."""
 
@@ -51,4 +54,18 @@ def is_range(text: str) -> bool:
     return float(match[1]) < float(match[2])
 
 
-__all__ = ["is_range", "may_be_age_and_gender", "plain_letters"]
+def without_missing_entries(text: str, missing: Collection[str]) -> str:
+    """Leave out entries of a list of words that a program wrote for missing ones; "" if all entries are missing.
+
+    Args:
+        text: of a column of words, with commas between the entries.
+        missing: words for a missing cell, in lower case. "None" and "NA" beside other entries are words.
+    """
+    entries = [entry.strip() for entry in text.split(",")]
+    if all(entry.casefold() in missing for entry in entries):
+        return ""
+    present = [entry for entry in entries if entry.casefold() not in _NO_WORDS]
+    return text if len(present) == len(entries) else ", ".join(present)
+
+
+__all__ = ["is_range", "may_be_age_and_gender", "plain_letters", "without_missing_entries"]

@@ -10,6 +10,12 @@ _CHARGED = re.compile(r"(?:^|[^a-z])(?:ca|calcium)\s*[(\[]?\s*[+⁺＋]", re.IGN
 _IN_BRACKETS = re.compile(
     r"(?P<name>[^(\[]*[^(\[\s])\s*[(\[]\s*(?P<words>[A-Za-z][A-Za-z /|,-]{0,30}?)\s*[)\]]\s*(?P<rest>.*)"
 )
+_BEHIND_COMMA = re.compile(
+    r"(?P<name>[^(\[,]*[^(\[,\s]),\s*(?P<words>plasma|fasting)\s*(?P<rest>[(\[].*)?",
+    re.IGNORECASE,
+)
+"""Words behind a comma, as catalogues sort names: "Glucose, plasma". In MIMIC-IV "Chloride, Whole Blood" is of a
+blood gas and "Creatinine, Serum" of an examination of urine, so these stay columns of their own."""
 _SERUM = re.compile(r"(?:venous |arterial |capillary )?(?:serum|plasma|serum[ /,]+plasma|s|p)", re.IGNORECASE)
 _BLOOD = re.compile(r"(?:venous |whole |capillary )*blood|b", re.IGNORECASE)
 _FASTING = re.compile(r"fast(?:ing|ed)|(?:serum|plasma)[ ,]+fasting|fasting[ ,]+(?:serum|plasma)", re.IGNORECASE)
@@ -22,7 +28,7 @@ OF_FASTING = (
 
 
 def without_brackets(name: str) -> tuple[str, str]:
-    """Split "Potassium (serum)" into the name and what the brackets say; ("", "") if they say something else.
+    """Split "Potassium (serum)" or "Glucose, plasma" into the name and the words beside it; else ("", "").
 
     Args:
         name: name of a column. What follows the brackets, such as a unit, stays with the name.
@@ -30,10 +36,10 @@ def without_brackets(name: str) -> tuple[str, str]:
     Returns:
         The name, and "serum", "blood", "fasting" or "choices" (such as "M/F").
     """
-    match = _IN_BRACKETS.fullmatch(name.strip())
+    match = _BEHIND_COMMA.fullmatch(name.strip()) or _IN_BRACKETS.fullmatch(name.strip())
     if match is None:
         return "", ""
-    plain = f"{match['name']} {match['rest']}".strip()
+    plain = f"{match['name']} {match['rest'] or ''}".strip()
     kinds = {"serum": _SERUM, "blood": _BLOOD, "fasting": _FASTING, "choices": _CHOICES}
     kind = next((kind for kind, words in kinds.items() if words.fullmatch(match["words"])), "")
     return (plain, kind) if kind else ("", "")

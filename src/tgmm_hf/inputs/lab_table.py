@@ -88,6 +88,7 @@ class LabColumn:
 MONOVALENT_IONS = {"mmol/L": 1.0}  # to mEq/L: an ion with one charge has 1 mEq per mmol
 CELLS = {  # to K/uL
     **{"10^9/L": 1.0, "G/L": 1.0, "10^3/uL": 1.0, "10^3/mm3": 1.0, "K/mm3": 1.0, "Thousand/uL": 1.0},
+    **{"Thousand/mm3": 1.0, "Gpt/L": 1.0},
     **{"/uL": 1e-3, "cells/uL": 1e-3, "/mm3": 1e-3, "cells/mm3": 1e-3},
 }
 ENZYMES = {"U/L": 1.0, "Units/L": 1.0, "ukat/L": 60.0}  # to IU/L: 1 kat = 1 mol/s = 6e7 U
@@ -180,7 +181,8 @@ COLUMNS: tuple[LabColumn, ...] = (
               aliases=("WBC", "WBC Count", "WBC x 1000", "leukocytes", "white blood cell count")),
     LabColumn("Red Blood Cells", "m/uL", (0.2, 12), {"F": (3.9, 5.2), "M": (4.6, 6.1)},
               usual=(1, 8), si=("10^12/L",),
-              factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0, "10^6/mm3": 1.0, "10^4/uL": 0.01},
+              factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0, "10^6/mm3": 1.0, "10^4/uL": 0.01,
+                       "Tpt/L": 1.0, "mil/uL": 1.0, "million/uL": 1.0, "million/mm3": 1.0},
               aliases=("RBC", "erythrocytes")),
     LabColumn("Hematocrit", "%", (2, 85), {"F": (34, 45), "M": (40, 51)},
               usual=(10, 65), si=("L/L",),
@@ -202,7 +204,7 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("RDW", "%", (5, 60), (10.5, 15.5),
               usual=(10, 40), si=("%",), mistakable={"fL": (35, 100)}),  # RDW-SD
     LabColumn("INR(PT)", "", (0.3, 40), (0.9, 1.1), aliases=("INR", "PT - INR"),
-              usual=(0.7, 15)),
+              usual=(0.7, 15), factors={"INR": 1.0}),
     LabColumn("PT", "sec", (2, 300), (9.4, 12.5),
               usual=(8, 150), si=("s",),
               # Quick's percent of normal. Below 40 % the seconds are about as many, so both mean the same.

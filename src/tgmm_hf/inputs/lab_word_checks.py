@@ -9,6 +9,7 @@ from itertools import combinations
 
 from .lab_columns import GENDERS, find_column
 from .lab_history_checks import HISTORY, history_findings
+from .lab_letters_lost import foreign_letters, is_base64, is_damaged
 
 CODED_LENGTH, CODED_RISES = 12, 4
 """A word of this many letters and digits, in which a capital follows a small letter this often, is base64 or a key. The
@@ -73,6 +74,8 @@ _QUANTITY = re.compile(
 )
 """A number with a unit, and nothing else: a height among words, or a dose without its drug."""
 
+_DOSE = re.compile(r"\d\s*(?:mg|mcg|ug|µg|ml|units?)\b", re.IGNORECASE)
+
 
 def text_doubt(column: str, text: str) -> str | None:
     """Say why a text is no text of a column of words; None if it may be one.
@@ -86,16 +89,10 @@ def text_doubt(column: str, text: str) -> str | None:
     has_letters = any(character.isalpha() for character in _OF_TIMES.sub("", looked_at))
     if not has_letters or (len(text) <= DATE_LENGTH and _DATE.fullmatch(text) and text.casefold() != "may"):
         return f"{column} holds words, but the cell holds nothing but a date or numbers: write the words"
-    if len(looked_at) > 1 and looked_at.casefold() in GENDERS:  # one letter may be a code of the column
-        return f"{column} holds a gender: the columns may have been exchanged"
-    if _QUANTITY.fullmatch(looked_at):
-        return f"{column} holds a quantity and no word: the columns may have been exchanged, or a word is missing"
-    if _AGE.fullmatch(looked_at):
-        return f"{column} holds an age: the columns may have been exchanged"
+    if (reason := _doubt_of_column(column, looked_at)) is not None:
+        return reason
     if (reason := _doubt_of_characters(column, looked_at)) is not None:
         return reason
-    if _CHOICE.fullmatch(looked_at.strip()):
-        return f"{column} holds words, but the cell holds yes or no: write the words"
     if column == HISTORY and _LAB_RESULT.search(looked_at):
         return f"{column} holds a laboratory result: put it into the column of the test"
     if any(_ends_with_column(text[max(0, match.start() - NAME_LENGTH) : match.start()]) for match in sentences):
@@ -123,6 +120,20 @@ def _holds_key(text: str) -> bool:
     return _RUN.search(text) is not None or any(map(_is_coded, _BREAKS.split(text)))
 
 
+def _doubt_of_column(column: str, text: str) -> str | None:
+    """Say that a text belongs to another column, or is no answer of its own; None if it may belong to this one."""
+    if len(text) > 1 and text.casefold() in GENDERS:  # one letter may be a code of the column
+        return f"{column} holds a gender: the columns may have been exchanged"
+    for kind, words in (("a quantity and no word", _QUANTITY), ("an age", _AGE)):
+        if words.fullmatch(text):
+            return f"{column} holds {kind}: the columns may have been exchanged, or a word is missing"
+    if column == "ethnicity" and _DOSE.search(text):
+        return f"{column} holds a dose: the columns may have been exchanged"
+    if _CHOICE.fullmatch(text.strip()):
+        return f"{column} holds words, but the cell holds yes or no: write the words"
+    return None
+
+
 def _doubt_of_characters(column: str, text: str) -> str | None:
     """Say that characters were lost or are codes, marks or markup of a program; None if they are letters."""
     if _LOST in text:
@@ -133,6 +144,8 @@ def _doubt_of_characters(column: str, text: str) -> str | None:
         )
     if _ESCAPED.search(text):
         return f"{column} holds codes in the place of characters, as addresses and mails have them: write the words"
+    if (reason := foreign_letters(text)) is not None:
+        return f"{column} holds {reason}: export the table anew, or write the words"
     if _TURNED.search(text):
         return f"{column} holds marks that turn the order of letters: write the words without them"
     return None
@@ -147,7 +160,9 @@ def _ends_with_column(text: str) -> bool:
 def _is_coded(word: str) -> bool:
     """Tell whether a word looks like base64: small letters and capitals without order."""
     has_digit = any(character.isdigit() for character in word)
-    return has_digit and len(word) >= CODED_LENGTH and len(_RISE.findall(word)) >= CODED_RISES
+    if has_digit and len(word) >= CODED_LENGTH and len(_RISE.findall(word)) >= CODED_RISES:
+        return True
+    return len(word) >= CODED_LENGTH and is_base64(word)
 
 
 def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[dict[str, str]]:
@@ -158,12 +173,16 @@ def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[di
         age: years; None without one.
 
     Returns:
-        Findings with a `code`: "labs_equal_texts", and the codes of `history_findings`.
+        Findings with a `code`: "labs_equal_texts", "labs_damaged_text", and the codes of `history_findings`.
     """
     findings = []
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
             findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
+    for column, words in texts.items():
+        if column != "gender" and is_damaged(words[:MAX_LENGTH]):
+            text = f"{column} seems to be cut, or question marks stand in the place of letters: look at the source"
+            findings.append(_finding("labs_damaged_text", column, text))
     return findings + history_findings(texts, age)
 
 

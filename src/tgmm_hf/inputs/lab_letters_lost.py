@@ -1,0 +1,78 @@
+"""Find texts that an export damaged: a wrong encoding, letters apart, the writing of a program, a cut."""
+
+import base64
+import re
+import string
+import unicodedata
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]{2,}")
+_TWO_ALPHABETS = re.compile(r"[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
+"""A Latin beside a Cyrillic letter in one word. They look alike, and no language mixes them."""
+_APART = re.compile(r"(?<!\w)(?:[^\W\d_] ){6,}[^\W\d_](?!\w)")
+"""Seven letters or more with a space behind each."""
+_PROGRAM = re.compile(
+    r"<[\w.]+ object at 0x[0-9a-f]+>|\b(?:Timestamp|Decimal|datetime|array|Series|dict_\w+)\([\[{'\"\d]|^b(['\"]).*\1$",
+    re.DOTALL,
+)
+"""A value as Python prints it: an object, a time, an array, bytes."""
+_AGAIN = re.compile(r"\b(\w{4,})(?: \1){2,}\b", re.IGNORECASE)
+"""One word three times or more, with nothing between. A list may name a drug twice, with a comma between."""
+_CUT = re.compile(r"(?<!\betc)(?<=[^\W\d_])(?:\.{3}|\u2026)$", re.IGNORECASE)
+"""Points directly behind a letter at the end, as a program writes them where it cuts a text."""
+_QUESTION_MARK = re.compile(r"(?<=[a-z])\?(?=[a-z])|\b[A-Z]\?(?=[a-z])")
+"""A question mark inside a word: "Bl?sche". Clinicians write one before a word that is in doubt: "MI?stroke"."""
+LOST_MARKS = 2
+"""Question marks inside words from which letters were lost."""
+LETTERS = 0.85
+"""Least share of letters and spaces in a word that base64 hides."""
+
+
+def foreign_letters(text: str) -> str | None:
+    """Say what stands in the place of words: letters of another encoding or alphabet, letters apart, a program's value.
+
+    Args:
+        text: of a column of words.
+
+    Returns:
+        What the text holds; None for words.
+    """
+    if any(_is_misread(part) for part in _NOT_ASCII.findall(text)):
+        return "letters that were read in a wrong encoding (UTF-8 as another one)"
+    if _TWO_ALPHABETS.search(text):
+        return "words with letters of two alphabets"
+    if _APART.search(text):
+        return "letters with spaces between them"
+    if _PROGRAM.search(text):
+        return "a value as a program prints it"
+    return "one word several times in a row" if _AGAIN.search(text) else None
+
+
+def is_damaged(text: str) -> bool:
+    """Tell whether a text ends as a program cuts it, or has question marks in the place of letters."""
+    return _CUT.search(text) is not None or len(_QUESTION_MARK.findall(text)) >= LOST_MARKS
+
+
+def is_base64(word: str) -> bool:
+    """Tell whether a word of small letters and capitals is base64 of a text. Any other word gives bytes of no text."""
+    if not word.isascii() or not word.isalnum() or word.islower() or word.isupper():
+        return False
+    hidden = base64.b64decode(word[: len(word) // 4 * 4])
+    letters = sum(chr(byte) in string.ascii_letters + " " for byte in hidden)
+    return all(32 <= byte < 127 for byte in hidden) and letters >= LETTERS * len(hidden)
+
+
+def _is_misread(part: str) -> bool:
+    """Tell whether neighbouring letters beyond ASCII are a letter of UTF-8 that was read in another encoding."""
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            read = part.encode(encoding).decode("utf-8")
+        except (UnicodeEncodeError, UnicodeDecodeError):
+            continue
+        return all(
+            unicodedata.name(letter, "").startswith("LATIN") or unicodedata.category(letter)[0] in "PSZ"
+            for letter in read
+        )
+    return False
+
+
+__all__ = ["foreign_letters", "is_base64", "is_damaged"]

@@ -1,0 +1,107 @@
+"""Free text of a WFDB header or a DICOM annotation that speaks against the ECG is a check; other words are not."""
+
+import pydicom
+import pytest
+from input_files import make_ecg, waveform_group, write_ecg_dicom, write_wfdb
+from pydicom.dataset import Dataset
+
+from tgmm_hf.inputs.ecg_header_findings import filter_findings
+from tgmm_hf.inputs.ecg_header_words import filters_of_words, findings_of_words
+from tgmm_hf.inputs.ecg_reading import read_ecg
+from tgmm_hf.utils.names import LEADS
+
+NAMED = {
+    "ecg_not_a_patient": [
+        "simulated ECG, Fluke ProSim 8", "Patient simulator", "Phantom recording", "Test pattern", "Species: feline",
+        "horse ECG", "canine, Labrador", "Synthetic signal of a generator", "TEST RECORDING DO NOT USE",
+    ],
+    "patient_not_adult": ["Pediatric ECG, 7 years", "neonate", "3 days old", "fetal ECG", "age 2 weeks"],
+    "ecg_other_electrodes": [
+        "limb leads reversed", "LA/RA reversal", "Suspect arm lead reversal, interpretation assumes no reversal",
+        "Electrodes misplaced: V1 V2 too high", "Leads: V3R V4R V5R", "posterior leads V7-V9 in V4-V6",
+        "Mason-Likar positions", "V1 and V2 in the 2nd ICS", "reconstructed from 3 leads", "by Dower from Frank XYZ",
+    ],
+    "ecg_averaged_beat": ["signal-averaged ECG", "averaged beat, 10 s", "median complex"],
+    "ecg_processed": [
+        "scaled to unit variance", "amplitude normalized", "z-scored", "units arbitrary", "digitized from paper image",
+        "time-reversed", "noise added",
+    ],
+    "ecg_lead_off": ["electrode off: V3", "V6 not connected", "lead off LL", "Poor data quality, lead V3 off"],
+    "ecg_not_at_rest": [
+        "peak exercise stage 4", "Bruce protocol", "treadmill 160 W", "Holter 3 channel", "during CPR",
+    ],
+    "ecg_filter": ["filter 0.5-20 Hz", "low pass 25 Hz", "High pass filter: 2 Hz", "filter: 3 to 100 Hz"],
+}  # fmt: skip
+GOOD = [
+    "noise: none", "test-retest study, record 2", "Stress test recording planned", "reversed polarity not seen",
+    "Limb leads reversed, corrected", "Lead reversal: no", "No evidence of arm lead reversal", "leads off: none",
+    "Lead off detection: off", "Technician: Old, Karen", "bruce, karl (technician)", "Room: Test Center 3",
+    "filter 0.05-150 Hz", "filter 0.05-40 Hz", "Filter: 150 Hz low pass, 60 Hz notch", "Notch filter 50-60 Hz",
+    "QRS detection filter 5-15 Hz", "Muscle filter 25-35 Hz", "Reason for admission: pain during treadmill exercise",
+    "Hx: canine bite, phantom limb pain", "phantom limb pain", "ST normalized after nitroglycerin", "Holter planned",
+    "Stress test last week negative", "Compared with stress ECG of 2012", "Chest pain at exertion", "augmented leads",
+    "Exercise capacity good", "Exercise tolerance 5 METs", "median rate 72", "average heart rate 71", "Signal: normal",
+    "Species: Homo sapiens", "Pediatric cardiology dept, adult patient", "Signals normalized to mV? no",
+    "V1 in the 4th ICS", "RA pressure normal", "Right axis deviation, posterior hemiblock", "Electrode: Ag/AgCl",
+    "Left ventricle: posterior wall", "Medication: Digoxin", "<subject_id>: 10000032", "Averaging: off", "Age: 71",
+    "Acquired at rest, supine; treadmill room", "No lead reversal suspected", "Simulation-free ward 7",
+]  # fmt: skip
+PAIRS = [(code, text) for code, texts in NAMED.items() for text in texts]
+
+
+def codes_of(*lines: str) -> list[str]:
+    findings = filter_findings(*filters_of_words(lines)) + findings_of_words(lines)
+    return [finding["code"] for finding in findings]
+
+
+@pytest.mark.parametrize(("code", "text"), PAIRS)
+def test_words_against_the_ecg_are_found(code: str, text: str) -> None:
+    assert code in codes_of("Age: 71", text)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_words_of_good_headers_are_not_marked(text: str) -> None:
+    assert codes_of(text) == []
+
+
+def test_a_comment_of_a_wfdb_header_is_a_check_and_is_not_repeated(tmp_path) -> None:
+    stem = write_wfdb(tmp_path, make_ecg(), list(LEADS))
+    header = stem.with_suffix(".hea")
+    plain = header.read_text()
+    header.write_text(plain + "# Age: 71\n# limb leads reversed by Karen\n# filter 0.5-20 Hz\n")
+    checks = read_ecg(stem).checks
+    assert [check["code"] for check in checks] == ["ecg_filter", "ecg_other_electrodes"]
+    assert "Karen" not in str(checks)
+    header.write_text(plain + "# Age: 71\n# filter 0.05-150 Hz\n# Reason: limb leads reversed last time\n")
+    assert read_ecg(stem).checks == []
+
+
+def read_dicom_with(tmp_path, **elements):
+    path = write_ecg_dicom(tmp_path / "ecg.dcm", [waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")])
+    dataset = pydicom.dcmread(path)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return [check["code"] for check in read_ecg(path).checks]
+
+
+def annotation(text: str) -> list[Dataset]:
+    entry = Dataset()
+    entry.UnformattedTextValue = text
+    return [entry]
+
+
+@pytest.mark.parametrize(
+    ("elements", "codes"),
+    [
+        ({"WaveformAnnotationSequence": annotation("Sinus rhythm\nArm electrodes reversed")}, ["ecg_other_electrodes"]),
+        ({"StudyDescription": "ECG Phantom"}, ["ecg_not_a_patient"]),
+        ({"QualityControlSubject": "YES"}, ["ecg_not_a_patient"]),
+        ({"PatientBreedDescription": "Labrador"}, ["ecg_not_a_patient"]),
+        ({"StudyDescription": "Right-sided leads V3R"}, ["ecg_other_electrodes"]),
+        ({"WaveformAnnotationSequence": annotation("Sinus rhythm, normal ECG. No lead reversal")}, []),
+        ({"StudyDescription": "Resting 12 lead ECG", "QualityControlSubject": "NO"}, []),
+    ],
+)
+def test_free_text_of_a_dicom_file_is_read(tmp_path, elements, codes) -> None:
+    assert read_dicom_with(tmp_path, **elements) == codes

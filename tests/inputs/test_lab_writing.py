@@ -1,0 +1,68 @@
+"""Results as laboratories print them are read, and what looks alike stays refused."""
+
+import pytest
+
+from tgmm_hf.inputs.lab_text import LabsText
+
+READ = [
+    ("Potassium", "5.9 H mmol/L", "5.9"), ("Potassium", "5.9 (H) mmol/L", "5.9"), ("Potassium", "*5.9 mmol/L", "5.9"),
+    ("Potassium", "H 5.9 mmol/L", "5.9"), ("CRP", "88 mg/L +", "88"), ("Hemoglobin", "9.8 g/dL --", "9.8"),
+    ("Sodium", "138 (133-145) mmol/L", "138"), ("Sodium", "148 (133-145) mmol/L H", "148"),
+    ("Potassium", "5.1 (3.5-5.0) H", "5.1"), ("Hematocrit", "0.38 L / L", "38"),
+    ("NTproBNP", "1,234.5 pg/mL", "1234.5"),
+    ("Platelet Count", "1,250,000 /uL", "1250"), ("WBC", "7.5 K/cumm", "7.5"), ("WBC", "7.5 thou/mcL", "7.5"),
+    ("WBC", "7.5 Gpt/l", "7.5"), ("RBC", "4.5 mil/uL", "4.5"), ("RBC", "4.5 Tpt/L", "4.5"), ("PTT", "33 seconds", "33"),
+    ("INR", "2.5 INR", "2.5"), ("weight", "180 lbs.", "81.6"), ("height", "5'7\"", "170"),
+    ("height", "5 ft 7 in", "170"),
+    ("height", "6'", "183"), ("age", "54-year-old", "54"), ("age", "90+", "90"), ("age", "90 +", "90"),
+    ("Anion Gap", "-2 mEq/L", "-2"), ("Anion Gap", "+12 mEq/L", "12"), ("Glucose, plasma", "110 mg/dL", "110"),
+    ("Glucose, fasting (mg/dL)", "110", "110"), ("Cholesterol, Total", "201 mg/dL", "201"),
+]  # fmt: skip
+REFUSED = [
+    ("Platelet Count", "250,000 /uL"), ("NTproBNP", "12,345 pg/mL"), ("Creatinine", "1,4"),
+    ("Potassium", "5.9 X mmol/L"),
+    ("Sodium", "138 (mmol/L)(133-145) 4"), ("height", "5'17\""), ("height", "9'1\""), ("Hemoglobin", "9.8 Gpt/L"),
+    ("Potassium", "4.5 K/cumm"), ("NTproBNP", "1,23,456 pg/mL"), ("NTproBNP", "1.234,5 ng/L"), ("Sodium", "+ 138 4"),
+    ("Potassium", "5.9 mmol/L + 2"), ("Sodium", "138/85"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "written", "value"), READ)
+def test_a_result_as_it_is_printed_is_read(column: str, written: str, value: str) -> None:
+    row = LabsText.from_row({column: written})
+    assert not row.refused and [cell.value for cell in row.cells] == [value]
+
+
+@pytest.mark.parametrize(("column", "written"), REFUSED)
+def test_a_result_that_may_mean_something_else_stays_refused(column: str, written: str) -> None:
+    row = LabsText.from_row({column: written})
+    assert row.refused and not row.cells
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Potassium, RBC", "Chloride, Whole Blood", "Glucose, urine", "Hemoglobin, plasma", "Creatinine, serum/urine"],
+)
+def test_another_specimen_behind_a_comma_is_another_column(name: str) -> None:
+    assert all(cell.column is None for cell in LabsText.from_row({name: 5.9}).cells)
+
+
+@pytest.mark.parametrize(
+    ("word", "letter"),
+    [
+        ("weiblich", "F"),
+        ("Frau", "F"),
+        ("femme", "F"),
+        ("mujer", "F"),
+        ("männlich", "M"),
+        ("homme", "M"),
+        ("hombre", "M"),
+    ],
+)
+def test_a_gender_in_german_french_or_spanish_is_read(word: str, letter: str) -> None:
+    assert [cell.value for cell in LabsText.from_row({"gender": word}).cells] == [letter]
+
+
+@pytest.mark.parametrize("word", ["w", "h", "f/m", "X", "hommes"])
+def test_another_word_for_a_gender_is_refused(word: str) -> None:
+    assert LabsText.from_row({"gender": word}).refused
