@@ -86,7 +86,8 @@ def seconds_of_modules(model: nn.Module, run: Callable[[], object]) -> dict[str,
 def kept_for_backward(model: nn.Module, run: Callable[[], object]) -> dict[str, float]:
     """Measure the mebibytes that a forward pass keeps for the backward pass, by the innermost module.
 
-    A piece of memory that is kept twice counts once, where it is kept first. Weights do not count.
+    A piece of memory that is kept twice counts once, where it is kept first. Weights do not count. What the operations
+    inside `recomputing` keep is not seen, because its hooks take the place of these.
     """
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     stack: list[str] = ["outside"]

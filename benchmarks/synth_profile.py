@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=16, help="functions to print (default 16)")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    cohort.drawing_processes = no_processes  # type: ignore[assignment, attr-defined]
+    cohort.drawing_processes = no_processes  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch:
         cohort.write_cohort(Path(scratch) / "first", 2)  # computes once what all cohorts need
         start = time.process_time()
