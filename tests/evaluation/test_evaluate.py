@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from closeness import assert_close
-from cohort_files import small_config
 
 from tgmm_hf.cohorts.synthetic.cohort import write_cohort
 from tgmm_hf.configuration_tgmm import TgmmConfig
@@ -32,7 +31,7 @@ LACKING = {"labs": 6, "ecg": 5, "echo": 4}
 @pytest.fixture(scope="module")
 def model_and_processor():
     torch.manual_seed(0)
-    config = small_config()
+    config = TgmmConfig.tiny()
     tokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model = TgmmModel(config).eval()
@@ -43,7 +42,7 @@ def model_and_processor():
 @pytest.fixture(scope="module")
 def cohort_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("cohort")
-    write_cohort(directory, PATIENTS, workers=1, frames=6, height=96, width=128, all_test=True)
+    write_cohort(directory, PATIENTS, workers=1, frames=18, height=96, width=128, all_test=True)
     return directory
 
 
@@ -212,7 +211,7 @@ def test_baseline_hazards_in_the_configuration_survive_saving(tmp_path):
     generator = np.random.default_rng(0)
     risk, time, event = generator.normal(size=50), generator.exponential(300, 50), generator.integers(0, 3, 50)
     hazards = fit_baseline_hazards(risk, time, event)
-    config = small_config()
+    config = TgmmConfig.tiny()
     config.tasks["hf_risk"]["baseline_hazards"] = {"labs": hazards}
     config.save_pretrained(tmp_path)
     loaded = TgmmConfig.from_pretrained(tmp_path).tasks["hf_risk"]["baseline_hazards"]["labs"]

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from closeness import assert_close
-from cohort_files import small_config
 from datasets.arrow_writer import ArrowWriter
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
@@ -16,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from tgmm_hf.cli import app
+from tgmm_hf.configuration_tgmm import TgmmConfig
 from tgmm_hf.data.admissions import AdmissionPreparer
 from tgmm_hf.data.collator import TgmmCollator
 from tgmm_hf.data.prepare import load_prepared
@@ -34,7 +34,7 @@ SIMPLE, ANSWERS = "late fusion of simple models", "late fusion of the model's ow
 def saved(tmp_path_factory):
     """A tiny model of random weights: what its encoders say of a record is enough for a probe."""
     torch.manual_seed(0)
-    config = small_config()
+    config = TgmmConfig.tiny()
     tokenizer = train_tokenizer(task_texts(config.tasks), vocab_size=300)
     config.tokenize_tasks(tokenizer)
     model, directory = TgmmModel(config).eval(), tmp_path_factory.mktemp("model") / "model"
