@@ -39,6 +39,7 @@ from .inputs.processor_parts import (
     trained_columns,
     unread_cells,
 )
+from .inputs.unlike_training import trained_inputs
 from .utils.names import CELL_ARGUMENTS
 
 STRICTNESS = ("note", "refuse")
@@ -62,6 +63,8 @@ class TgmmProcessor(HubProcessor):
         labs_scales (`list[dict]`, *optional*): columns whose values the model reads as numbers, with unit, mean and
             standard deviation over the training rows (`inputs/lab_scales.py`). They take the place of `labs_columns`.
             None for a model that reads text only.
+        training_inputs (`str`, *optional*): packed description of the training inputs, which the inputs of a patient
+            are compared with (`inputs/unlike_training.py`). `tgmm train` sets it. None compares nothing.
 
     Attributes:
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
@@ -82,10 +85,13 @@ class TgmmProcessor(HubProcessor):
         labs_units: str = "never",
         labs_columns: list[str] | None = None,
         labs_scales: list[Scale] | None = None,
+        training_inputs: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, image_processor, tokenizer)
         _check_template(labs_object, labs_flags, labs_units)
         _check_columns(labs_columns)
+        if training_inputs is not None:
+            trained_inputs(training_inputs)  # a damaged description is refused here, not at the first patient
         check_labs_scales(labs_scales)
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
@@ -99,6 +105,7 @@ class TgmmProcessor(HubProcessor):
         self.labs_units = labs_units
         self.labs_columns = labs_columns
         self.labs_scales = labs_scales
+        self.training_inputs = training_inputs
         self.default_view_classifier: StoredViewClassifier | None = None
         self.default_strictness = "note"
 
@@ -226,7 +233,8 @@ class TgmmProcessor(HubProcessor):
         rows, recordings, studies = _as_batch(labs, ecg, echo)
         study_views = _as_views(views, len(studies))
         view_classifier = view_classifier or self.default_view_classifier
-        readers = [PatientReader(on_refusal == "raise") for _ in rows]
+        trained = None if self.training_inputs is None else trained_inputs(self.training_inputs)
+        readers = [PatientReader(on_refusal == "raise", trained) for _ in rows]
         lab_rows: list[LabsText] = []
         ecgs: list[Any] = []
         clips: list[Any] = []
