@@ -18,8 +18,6 @@ import numpy as np
 
 LARGEST = 4.0
 """Distances from the middle are cut here before they are compared with the other numbers of the input."""
-SMALLEST = 0.02
-"""Smallest distance that counts as one, and smallest size of a tail."""
 MOST_BYTES = 8 << 20
 """Largest size of an unpacked description."""
 

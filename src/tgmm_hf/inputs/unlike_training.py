@@ -61,7 +61,9 @@ class TrainedInputs:
             counts: view -> number of real frames.
         """
         findings: dict[str, Finding] = {}
-        for view, frames in clips.items() if self.echo is not None else ():
+        if self.echo is None:
+            return findings
+        for view, frames in clips.items():
             compared = _Compared(self.echo, summarise_clip(frames, counts[view]), view)
             if compared.is_unlike:
                 cell = compared.strangest.partition(".")[2]
@@ -83,9 +85,13 @@ class TrainedInputs:
 
 
 @lru_cache(maxsize=4)
-def trained_inputs(packed: str) -> TrainedInputs:
-    """Read packed descriptions once."""
-    return TrainedInputs(unpack(packed))
+def trained_inputs(packed: str | None) -> TrainedInputs:
+    """Read packed descriptions once; None gives descriptions of nothing.
+
+    Raises:
+        ValueError: if the text is nothing that `pack` wrote.
+    """
+    return TrainedInputs({} if packed is None else unpack(packed))
 
 
 def trained_before(packed: str | None, codes: Iterable[str], binding: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tgmm_hf.inputs.training_likeness import LARGEST, SMALLEST, Likeness, scores_of
+from tgmm_hf.inputs.training_likeness import LARGEST, Likeness, scores_of
 
 FEWEST_PATIENTS = 100
 """With fewer patients no limit holds a rate of 1 % of false alarms, so nothing is fitted."""
@@ -21,6 +21,11 @@ MOST_COMPONENTS, INPUTS_PER_COMPONENT = 60, 8
 TAIL = 0.05
 """Share of the training inputs that make a tail."""
 FOLDS = 5
+SMALLEST, SMALLEST_SHARE = 0.02, 0.1
+"""Smallest distance from the middle that counts as one: absolute, and as a share of the widest number of the same kind.
+A number that hardly ever changes in the training, such as the black of a cell, would set the limit otherwise."""
+SMALLEST_TAIL, SMALLEST_REST = 0.2, 0.05
+"""Smallest sizes of a tail, in distances: of numbers by themselves (a normal distribution has 0.26), of their rest."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +117,17 @@ def _fit(inputs: Summaries) -> dict[str, Any]:
             middles = _middles(values[chosen])
             centres[group] = np.where(np.isnan(middles), centres[""], middles)
     number = values.shape[1]
-    plain = {"low": np.ones(number), "high": np.ones(number), "mean": np.zeros(number)}
+    plain: dict[str, Any] = {"low": np.ones(number), "high": np.ones(number), "mean": np.zeros(number)}
     plain |= {"components": np.zeros((1, number)), "usual": np.zeros((2, number)), "spread": np.ones(1), "rest": 1.0}
     plain |= {key: np.ones((2, number)) for key in ("above", "below", "left")}
     start: dict[str, Any] = {"names": list(inputs.names), "centres": centres, "limits": (0, 0), "number": 0}
     apart = Likeness({**start, **plain}).distances(values, inputs.groups)
-    low, high = (np.maximum(sign * _quantile(apart, share), SMALLEST) for sign, share in ((-1, TAIL), (1, 1 - TAIL)))
+    floor = _floors(inputs.names, _quantile(apart, 1 - TAIL) - _quantile(apart, TAIL))
+    low, high = (np.maximum(sign * _quantile(apart, share), floor) for sign, share in ((-1, TAIL), (1, 1 - TAIL)))
     fitted = start | {"low": low, "high": high, "usual": np.stack([_quantile(apart, 0.01), _quantile(apart, 0.99)])}
     signed = np.where(apart > 0, apart / high, apart / low)
-    fitted |= {"above": _tail(np.maximum(signed, 0)), "below": _tail(np.maximum(-signed, 0))}
+    fitted |= {"above": _tail(np.maximum(signed, 0), SMALLEST_TAIL)}
+    fitted |= {"below": _tail(np.maximum(-signed, 0), SMALLEST_TAIL)}
     near = np.where(np.isnan(signed), 0.0, np.clip(signed, -LARGEST, LARGEST))
     mean = near.mean(axis=0)
     _, directions = np.linalg.eigh((near - mean).T @ (near - mean))
@@ -130,7 +137,7 @@ def _fit(inputs: Summaries) -> dict[str, Any]:
     left = np.where(np.isnan(signed), np.nan, np.abs(near - mean - parts @ components))
     spread = np.maximum(parts.std(axis=0), SMALLEST)
     rest = float(np.nan_to_num(np.square(left)).mean()) + SMALLEST**2
-    fitted |= {"mean": mean, "components": components, "left": _tail(left)}
+    fitted |= {"mean": mean, "components": components, "left": _tail(left, SMALLEST_REST)}
     return fitted | {"spread": spread, "rest": rest}
 
 
@@ -150,12 +157,31 @@ def _quantile(values: np.ndarray, share: float) -> np.ndarray:
     return np.asarray(ordered[lower, columns] + (place - lower) * (ordered[upper, columns] - ordered[lower, columns]))
 
 
-def _tail(values: np.ndarray) -> np.ndarray:
-    """Return where the tail of each column begins and the mean by which its values exceed this, (2, columns)."""
+def _floors(names: Sequence[str], widths: np.ndarray) -> np.ndarray:
+    """Return the smallest distance of each number that counts as one.
+
+    Args:
+        names: of the numbers. Those with the same first part are of one kind.
+        widths: of the middle 90 % of each number.
+    """
+    kinds = [name.partition(".")[0] for name in names]
+    widest: dict[str, float] = {}
+    for kind, width in zip(kinds, np.nan_to_num(widths).tolist(), strict=True):
+        widest[kind] = max(widest.get(kind, 0.0), width)
+    return np.array([max(SMALLEST, SMALLEST_SHARE * widest[kind]) for kind in kinds])
+
+
+def _tail(values: np.ndarray, smallest: float) -> np.ndarray:
+    """Return where the tail of each column begins and the mean by which its values exceed this, (2, columns).
+
+    Args:
+        values: (inputs, columns); NaN is left out.
+        smallest: smallest mean.
+    """
     begin = _quantile(values, 1 - TAIL)
     over = np.where(values > begin, values - begin, 0.0)
     counts = np.maximum((over > 0).sum(axis=0), 1)
-    return np.stack([begin, np.maximum(over.sum(axis=0) / counts, SMALLEST)])
+    return np.stack([begin, np.maximum(over.sum(axis=0) / counts, smallest)])
 
 
 def _rounded(value: Any) -> Any:

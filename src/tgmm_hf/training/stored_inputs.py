@@ -15,8 +15,8 @@ from tgmm_hf.processing_tgmm import TgmmProcessor
 from tgmm_hf.training.likeness_fit import collect, fit_likeness
 from tgmm_hf.utils.names import MODALITIES, VIEWS
 
-MOST_PATIENTS = 2000
-"""Largest number of patients of a split that are described. More would take minutes and change little."""
+MOST_PATIENTS, MOST_CLIPS = 2000, 3000
+"""Largest numbers of patients, and of clips, of a split that are described, because more would take minutes."""
 UNITS = {"labs": "laboratory rows", "ecg": "recordings", "echo": "clips"}
 """What an input of a modality is called in a message."""
 Described = dict[str, list[tuple[int, str, dict[str, float]]]]
@@ -59,6 +59,8 @@ def describe_rows(processor: TgmmProcessor, rows: Iterable[Mapping[str, Any]]) -
             described["labs"].append((patient, "", numbers))
         if (signal := np.asarray(row["ecg"], np.float32)).size:
             described["ecg"].append((patient, "", summarise_ecg(signal.T, np.asarray(row["ecg_mask"], bool), rate)))
+        if len(described["echo"]) >= MOST_CLIPS:  # all clips of a patient or none, because the worst one counts
+            continue
         for view, frames, clip in zip(row["clip_views"], row["clip_frames"], row["clips"], strict=True):
             shaped = np.asarray(clip, np.uint8).reshape(-1, size, size, 3)
             described["echo"].append((patient, VIEWS[int(view)], summarise_clip(shaped, int(frames))))
