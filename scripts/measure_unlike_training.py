@@ -120,17 +120,36 @@ def signals_of(rows: Any) -> list[np.ndarray]:
     return [np.asarray(row["ecg"], np.float32).T for row in rows if len(row["ecg"]) and all(row["ecg_mask"])]
 
 
-def measure_prepared(rows: Rows, directory: Path, unseen: Path | None, number: int) -> None:
-    """Measure the three modalities of prepared data."""
+def measure_prepared(rows: Rows, directory: Path, unseen: Path | None, number: int, modality: str | None) -> None:
+    """Measure the modalities of prepared data, or one of them."""
     splits = load_prepared(directory)
     good = [*splits["test"], *([row for part in load_prepared(unseen).values() for row in part] if unseen else [])]
     few = list(splits["test"])[:number]
-    likeness = fitted(*(ecg_inputs(signals_of(splits[name]), RATE) for name in ("train", "validation")))
-    count(rows, "synthetic ECG, good", "unseen patients", likeness, ecg_inputs(signals_of(good), RATE))
-    plant_ecgs(rows, "synthetic ECG", likeness, signals_of(few), RATE, scaled=False)
-    likeness = fitted(*(echo_inputs(clips_of(splits[name])) for name in ("train", "validation")))
-    count(rows, "synthetic echo, good", "unseen patients", likeness, echo_inputs(clips_of(good)))
-    clips = clips_of(few)
+    if modality in (None, "ecg"):
+        likeness = fitted(*(ecg_inputs(signals_of(splits[name]), RATE) for name in ("train", "validation")))
+        count(rows, "synthetic ECG, good", "unseen patients", likeness, ecg_inputs(signals_of(good), RATE))
+        plant_ecgs(rows, "synthetic ECG", likeness, signals_of(few), RATE, scaled=False)
+    if modality in (None, "labs"):
+        likeness = fitted(*(lab_inputs(splits[name]) for name in ("train", "validation")))
+        count(rows, "synthetic labs, good", "unseen patients", likeness, lab_inputs(good))
+        plant_labs(rows, likeness, [cells for _, _, cells in lab_inputs(splits["test"])])
+    if modality in (None, "echo"):
+        likeness = fitted(*(echo_inputs(clips_of(splits[name])) for name in ("train", "validation")))
+        count(rows, "synthetic echo, good", "unseen patients", likeness, echo_inputs(clips_of(good)))
+        plant_clips(rows, likeness, clips_of(few))
+
+
+def plant_labs(rows: Rows, likeness: Likeness, good: list[dict[str, float]]) -> None:
+    """Plant every fault into laboratory rows."""
+    faulty: dict[str, Inputs] = {}
+    for name, cells in lab_faults(good, np.random.default_rng(0)):
+        faulty.setdefault(name, []).append((len(faulty.get(name, [])), "", cells))
+    for name, inputs in faulty.items():
+        count(rows, "synthetic labs, fault", name, likeness, inputs)
+
+
+def plant_clips(rows: Rows, likeness: Likeness, clips: list[tuple[int, str, np.ndarray, int]]) -> None:
+    """Plant every fault into clips. Each clip is counted by itself."""
     for names, changes in (("fault", clip_faults()), ("harmless", harmless_clip_changes())):
         for name, change in changes.items():
             generator = np.random.default_rng(0)
@@ -140,13 +159,6 @@ def measure_prepared(rows: Rows, directory: Path, unseen: Path | None, number: i
                 for place, ((_, view, clip, frames), other) in enumerate(pairs)
             ]
             count(rows, f"synthetic echo, {names}", name, likeness, echo_inputs(changed))
-    likeness = fitted(*(lab_inputs(splits[name]) for name in ("train", "validation")))
-    count(rows, "synthetic labs, good", "unseen patients", likeness, lab_inputs(good))
-    faulty: dict[str, Inputs] = {}
-    for name, cells in lab_faults([cells for _, _, cells in lab_inputs(splits["test"])], np.random.default_rng(0)):
-        faulty.setdefault(name, []).append((len(faulty.get(name, [])), "", cells))
-    for name, inputs in faulty.items():
-        count(rows, "synthetic labs, fault", name, likeness, inputs)
 
 
 def measure_ptbxl(rows: Rows, file: Path, labels: Path, number: int) -> None:
@@ -192,6 +204,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, help="directory of `tgmm prepare`")
     parser.add_argument("--unseen", type=Path, help="prepared data of another seed, good patients only")
     parser.add_argument("--ptbxl", type=Path, nargs=2, metavar=("NPZ", "CSV"))
+    parser.add_argument("--modality", choices=("labs", "ecg", "echo"), help="of the prepared data; all without it")
     parser.add_argument("--number", type=int, default=60, help="patients that faults are planted into")
     parser.add_argument("--out", type=Path, help="table in Markdown")
     options = parser.parse_args()
@@ -199,7 +212,7 @@ def main() -> None:
     if options.ptbxl:
         measure_ptbxl(rows, options.ptbxl[0], options.ptbxl[1], options.number)
     if options.prepared:
-        measure_prepared(rows, options.prepared, options.unseen, options.number)
+        measure_prepared(rows, options.prepared, options.unseen, options.number, options.modality)
     lines = ["| inputs | kind | tried | marked |", "|---|---|---|---|"]
     lines += [f"| {kind} | {name} | {tried} | {marked / tried:.1%} ({marked}) |" for kind, name, tried, marked in rows]
     page = "\n".join([*lines, "", cost()]) + "\n"

@@ -325,11 +325,8 @@ def in_turn(frames: np.ndarray, other: np.ndarray, generator: np.random.Generato
 def noise_inside(frames: np.ndarray, other: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Put noise of the same brightness into the sector."""
     mean = frames.mean(axis=(0, 3), keepdims=True)
-    return (
-        np.clip(mean * generator.exponential(1.0, frames.shape[:3])[..., None], 0, 255)
-        .astype(np.uint8)
-        .repeat(1, axis=-1)
-    )
+    noise = np.clip(mean * generator.exponential(1.0, frames.shape[:3])[..., None], 0, 255)
+    return noise.astype(np.uint8).repeat(3, axis=-1)
 
 
 def masked(keep: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> ClipChange:

@@ -19,6 +19,7 @@ Values = dict[str, float]
 """Name of a number, such as "bright.r2c3" -> its value."""
 WORDS = {
     "black": ("the share of the picture that stays black", False),
+    "holes": ("the share of the picture that stays black although the picture surrounds it", True),
     "dim": ("the grey value that 10 % of the picture stays below", True),
     "middle": ("the median grey value of the picture", True),
     "bright90": ("the grey value that 10 % of the picture exceed", True),
@@ -96,6 +97,9 @@ def _brightness(values: Values, small: np.ndarray, grey: np.ndarray) -> None:
     mean = grey.mean(axis=0)
     is_shown = grey.max(axis=0) >= DARK
     values["black"] = float(1 - is_shown.mean())
+    around = [np.logical_or.accumulate(is_shown, axis=axis) for axis in (0, 1)]
+    around += [np.flip(np.logical_or.accumulate(np.flip(is_shown, axis), axis=axis), axis) for axis in (0, 1)]
+    values["holes"] = _log((np.logical_and.reduce(around) & ~is_shown).mean(), 1e-3)
     shown = np.sort(mean[is_shown]) if is_shown.any() else np.zeros(1)
     for name, share in (("dim", 0.1), ("middle", 0.5), ("bright90", 0.9), ("bright99", 0.99)):
         values[name] = _log(shown[round(share * (shown.size - 1))], 1.0)
