@@ -50,7 +50,7 @@ def is_marked(likeness: Likeness, inputs: Inputs) -> np.ndarray:
     """Tell which patients have an input that is unlike the training, (patients,) bool."""
     values = np.concatenate([likeness.vector(each) for _, _, each in inputs])
     scores = scores_of(likeness.excess(values, [group for _, group, _ in inputs]))
-    above = np.asarray(scores > likeness.limits).any(axis=1)
+    above: np.ndarray = np.asarray(scores > likeness.limits).max(axis=1)
     patients = np.array([patient for patient, _, _ in inputs])
     return np.array([above[patients == patient].any() for patient in np.unique(patients)])
 
