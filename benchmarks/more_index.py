@@ -8,6 +8,8 @@ that both give the same answer, and the script checks it. Making the index and t
 dependency. Without it only our times are printed.
 """
 
+import importlib
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,8 @@ from measuring import alternate, argument_parser, environment, figure, row, writ
 
 from tgmm_hf.data.nearest import nearest_of_all
 
-try:
-    import faiss
-except ImportError:
-    faiss = None
+faiss: Any = importlib.import_module("faiss") if importlib.util.find_spec("faiss") else None
+"""FAISS, None where it is not installed."""
 
 GOAL, NEAREST = 1 / 1.1, 10
 

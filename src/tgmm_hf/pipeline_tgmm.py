@@ -15,6 +15,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_measured_tasks import CALIBRATION_KEY, INTERVALS_KEY, MEASURED_KINDS
 from .inputs.declared_preprocessing import check_processor
+from .inputs.unlike_training import trained_before
 from .layers.answering import AnswersTasks
 from .layers.encoded_batch import TgmmEncoded
 from .layers.finding_answers import describe_findings
@@ -195,6 +196,8 @@ class TgmmCardiacPipeline(StreamingPipeline):
                     notes += further
             else:
                 notes.append("nothing usable was given: no answer")
+            codes = [check["code"] for check in report["checks"]]
+            notes += trained_before(getattr(self.processor, "training_inputs", None), codes, binding)
             result |= {key: report[key] for key in ("used", "views", "units", "refused")}
             result |= {"checks": [*report["checks"], *binding.checks], "notes": [*notes, *binding.notes]}
             result |= {"model": self.model.name_or_path, "model_fingerprint": binding.model}

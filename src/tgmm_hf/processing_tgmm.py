@@ -39,6 +39,7 @@ from .inputs.processor_parts import (
     trained_columns,
     unread_cells,
 )
+from .inputs.unlike_training import trained_inputs
 from .utils.names import CELL_ARGUMENTS
 
 STRICTNESS = ("note", "refuse")
@@ -62,6 +63,8 @@ class TgmmProcessor(HubProcessor):
         labs_scales (`list[dict]`, *optional*): columns whose values the model reads as numbers, with unit, mean and
             standard deviation over the training rows (`inputs/lab_scales.py`). They take the place of `labs_columns`.
             None for a model that reads text only.
+        training_inputs (`str`, *optional*): packed description of the training inputs, with which the inputs of a
+            patient are compared (`inputs/unlike_training.py`). `tgmm train` sets it. None compares nothing.
 
     Attributes:
         default_view_classifier (`StoredViewClassifier`, *optional*): names clips of unknown view if a call gives no
@@ -82,23 +85,21 @@ class TgmmProcessor(HubProcessor):
         labs_units: str = "never",
         labs_columns: list[str] | None = None,
         labs_scales: list[Scale] | None = None,
+        training_inputs: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, image_processor, tokenizer)
         _check_template(labs_object, labs_flags, labs_units)
         _check_columns(labs_columns)
+        trained_inputs(training_inputs)  # a damaged description is refused here, not at the first patient
         check_labs_scales(labs_scales)
-        if tokenizer.pad_token_id is None:
-            raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
-        if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
-            raise ValueError(
-                f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
-            )
+        _check_tokens(tokenizer, max_labs_tokens)
         self.labs_object = labs_object
         self.labs_flags = labs_flags
         self.max_labs_tokens = max_labs_tokens
         self.labs_units = labs_units
         self.labs_columns = labs_columns
         self.labs_scales = labs_scales
+        self.training_inputs = training_inputs
         self.default_view_classifier: StoredViewClassifier | None = None
         self.default_strictness = "note"
 
@@ -226,7 +227,7 @@ class TgmmProcessor(HubProcessor):
         rows, recordings, studies = _as_batch(labs, ecg, echo)
         study_views = _as_views(views, len(studies))
         view_classifier = view_classifier or self.default_view_classifier
-        readers = [PatientReader(on_refusal == "raise") for _ in rows]
+        readers = [PatientReader(on_refusal == "raise", trained_inputs(self.training_inputs)) for _ in rows]
         lab_rows: list[LabsText] = []
         ecgs: list[Any] = []
         clips: list[Any] = []
@@ -343,6 +344,16 @@ def _check_template(labs_object: Any, labs_flags: Any, labs_units: Any) -> None:
         raise ValueError(f"labs_flags must be true or false, got {labs_flags!r}.")
     if labs_units not in ("never", "always"):
         raise ValueError(f"labs_units must be 'never' or 'always', got {labs_units!r}.")
+
+
+def _check_tokens(tokenizer: PreTrainedTokenizerBase, max_labs_tokens: Any) -> None:
+    """Raise a ValueError if texts cannot be padded, or a row may have too few tokens."""
+    if tokenizer.pad_token_id is None:
+        raise ValueError("The tokenizer has no padding token. Set tokenizer.pad_token, or restore its files.")
+    if not isinstance(max_labs_tokens, int) or max_labs_tokens < 3:
+        raise ValueError(
+            f"max_labs_tokens must leave room for one token between two special ones, got {max_labs_tokens}."
+        )
 
 
 def _check_columns(columns: Any) -> None:

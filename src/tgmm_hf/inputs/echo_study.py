@@ -90,6 +90,7 @@ class StudyClips:
         clips (`dict[str, np.ndarray]`): view -> uint8 (num_frames, size, size, 3) BGR, in the order of the slots.
         frame_counts (`dict[str, int]`): view -> how many of these frames are real; the rest is padding.
         used (`dict[str, str]`): view -> file name.
+        items (`dict[str, str]`): view -> file or view name of the clip that fills the slot.
         refused (`list[dict[str, str]]`): {"item": file or view, "reason": ...} for everything that was not used.
         assignments (`list[dict[str, Any]]`): {"item", "view", "confidence", "by": "name" or "classifier", "used"} for
             every clip that has a view, surest first. A view given by name has confidence 1.
@@ -103,6 +104,7 @@ class StudyClips:
     clips: dict[str, np.ndarray] = field(default_factory=dict)
     frame_counts: dict[str, int] = field(default_factory=dict)
     used: dict[str, str] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
     refused: list[dict[str, str]] = field(default_factory=list)
     assignments: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
@@ -179,8 +181,6 @@ class StudySorter:
         self._prepared: dict[str, tuple[PreparedClip, list[dict[str, str]]]] = {}
         """item -> clip that was decoded for the classifier, and its notes."""
         self._stated: dict[str, frozenset[str]] = {}  # item -> views that the header of the clip allows
-        self._items: dict[str, str] = {}
-        """view -> file or view name of the clip that fills the slot."""
         self._first: dict[str, np.ndarray] = {}
         """view -> square of the first frame (side, side, 3) of the clip with a given name that fills the slot."""
 
@@ -337,7 +337,7 @@ class StudySorter:
             kind = "the recording (perhaps of another moment, mirrored or cropped) of"
             what = "the same pixels as" if is_equal else kind
             text = f"{view} shows {what} {other}: one of both views is wrong"
-            self.result.checks.append({"code": "same_clip", "item": self._items[view], "text": text})
+            self.result.checks.append({"code": "same_clip", "item": self.result.items[view], "text": text})
 
     def _note_contradicted_views(self) -> None:
         """Add a finding to `checks` if the model's own classifier is sure (`SURE`) that a view given by name is wrong.
@@ -361,7 +361,7 @@ class StudySorter:
             seen, confidence = self.preparer.views[int(row.argmax())], float(row.max())
             if seen != view and confidence >= SURE:
                 text = f"given as {view}, but the view classifier sees {seen} with probability {confidence:.2f}"
-                self.result.checks.append({"code": "view_contradicted", "item": self._items[view], "text": text})
+                self.result.checks.append({"code": "view_contradicted", "item": self.result.items[view], "text": text})
 
     def _is_sure(self, candidate: Candidate) -> bool:
         """Return True unless the probability of the likeliest view is below the threshold; then refuse the clip."""
@@ -381,7 +381,7 @@ class StudySorter:
         view = candidate.view
         if view in self.result.clips:
             self.result.assign(candidate, used=False)
-            first = self.result.positions.get(self._items[view], "another clip")
+            first = self.result.positions.get(self.result.items[view], "another clip")
             self.result.refuse(candidate.item, f"view {view} is already filled by {first} (surer, longer or first)")
             return
         try:
@@ -397,7 +397,7 @@ class StudySorter:
         self.result.assign(candidate, used=True)
         self.result.clips[view] = clip.frames
         self.result.frame_counts[view] = clip.num_real
-        self._items[view] = candidate.item
+        self.result.items[view] = candidate.item
         self.result.used[view] = Path(candidate.item).name
         notes = [*notes, *view_doubts(view, self._stated[candidate.item])]
         self.result.checks += [{"code": note["code"], "item": candidate.item, "text": note["text"]} for note in notes]

@@ -18,6 +18,7 @@ from ..utils.hub_code import HubCode
 from ..utils.names import LEADS
 from .ecg_numbers import zero_phase
 from .ecg_signal import HarmonisedEcg, as_recording, harmonise_recording, require_rate, require_samples, resample_leads
+from .ecg_summary import middle_of
 
 
 @dataclass
@@ -29,12 +30,17 @@ class PreparedEcg:
         mask (`np.ndarray` of shape `(12,)`, bool): True for a usable lead.
         notes (`list[str]`): which leads were derived, interpolated or masked, and why.
         checks (`list[dict]`): findings of `ecg_checks`: {"code", "item" ("ecg" or "ecg.V6"), "text"}.
+        middle (`np.ndarray` of shape `(12, samples)`): at most 10 s before filters and scaling, which are compared with
+            the training (`unlike_training.py`); None from an extractor that does not give them.
+        rate (`float`): sampling rate of `middle` in Hz.
     """
 
     values: np.ndarray
     mask: np.ndarray
     notes: list[str] = field(default_factory=list)
     checks: list[dict[str, str]] = field(default_factory=list)
+    middle: np.ndarray | None = None
+    rate: float = 0.0
 
 
 class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
@@ -148,7 +154,12 @@ class EcgFeatureExtractor(HubCode, FeatureExtractionMixin):
         harmonised = self.harmonise(ecg)
         values = self.windows(harmonised.signal, harmonised.mask, crop=crop, generator=generator)
         return PreparedEcg(
-            values if crop == "three" else values[0], harmonised.mask, harmonised.notes, harmonised.checks
+            values if crop == "three" else values[0],
+            harmonised.mask,
+            harmonised.notes,
+            harmonised.checks,
+            middle_of(harmonised.signal, self.sampling_rate),
+            self.sampling_rate,
         )
 
     def stack(self, prepared: Sequence[PreparedEcg | None]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from .feature_extraction_ecg import EcgFeatureExtractor, PreparedEcg
 from .image_processing_echo import EchoImageProcessor
 from .lab_text import LabsText, age_of, gender_of
 from .patient_identity import DIFFERENT_IDS, identity_of_ecg, ids_not_compared, labs_conflicts, patient_conflict
+from .unlike_training import TrainedInputs
 
 Report = dict[str, Any]
 """What became of one patient's inputs. `TgmmProcessor.__call__` lists the keys."""
@@ -19,13 +20,15 @@ class PatientReader:
 
     Args:
         refuse: raise on the first refusal. False writes refusals into the report and goes on.
+        trained: descriptions of the training inputs, which the inputs are compared with. None compares nothing.
 
     Attributes:
         report: the report, see `TgmmProcessor.__call__`.
     """
 
-    def __init__(self, refuse: bool):
+    def __init__(self, refuse: bool, trained: TrainedInputs | None = None):
         self.refuse = refuse
+        self.trained = TrainedInputs({}) if trained is None else trained
         self.report: Report = {"used": {name: [] for name in MODALITIES}}
         self.report |= {"views": [], "units": [], "refused": [], "checks": [], "notes": []}
         self.gender: str | None = None
@@ -47,6 +50,7 @@ class PatientReader:
         self.report["units"] = labs.units
         self.report["refused"] += labs.refused
         self.report["checks"] += labs.checks
+        self.report["checks"] += self.trained.check_labs(cell for cell in labs.cells if cell.name in labs.used)
         self.report["notes"] += labs.notes
         self.gender, self.age = gender_of(labs.cells), age_of(labs.cells)
         if row is not None and not labs.used:
@@ -73,6 +77,8 @@ class PatientReader:
             return None
         self.report["used"]["ecg"] = [lead for lead, usable in zip(LEADS, ecg.mask, strict=True) if usable]
         self.report["checks"] += ecg.checks
+        if (middle := getattr(ecg, "middle", None)) is not None:
+            self.report["checks"] += self.trained.check_ecg(middle, ecg.mask, ecg.rate)
         self.report["notes"] += [f"ecg: {note}" for note in ecg.notes]
         return ecg
 
@@ -97,6 +103,8 @@ class PatientReader:
             return None
         self.report["refused"] += clips.by_position(clips.refused)
         self.report["views"] += clips.by_position(clips.assignments)
+        unlike = self.trained.check_clips(clips.clips, clips.frame_counts)
+        clips.checks += [{**finding, "item": clips.items[view]} for view, finding in unlike.items()]
         self.report["checks"] += clips.by_position(clips.checks)
         refusal = clips.refusal(study, list_reasons=self.refuse)
         if refusal is not None and (self.refuse or not clips.clips):

@@ -27,6 +27,7 @@ from tgmm_hf.training.run_directory import FINISHED, begin_run, claim_directorie
 from tgmm_hf.training.saving import save_repository
 from tgmm_hf.training.starting_model import build
 from tgmm_hf.training.stored_hazards import store_baseline_hazards
+from tgmm_hf.training.stored_inputs import store_training_inputs
 from tgmm_hf.training.stored_measures import store_measures, store_training_values
 from tgmm_hf.training.stored_sets import store_prediction_sets
 from tgmm_hf.training.stored_thresholds import store_thresholds
@@ -138,6 +139,7 @@ def _train(run: RunArguments) -> dict[str, Any]:
             store_prediction_sets(answers)
             store_thresholds(answers)
             store_measures(answers)
+            store_training_inputs(parts.processor, splits, answers.weights)
             save_repository(model, parts.processor, run.output, run_record, keep=run.inputs)
             (run.training_directory / FINISHED).touch()
     return run_record

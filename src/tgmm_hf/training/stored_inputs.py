@@ -1,0 +1,77 @@
+"""Description of the training inputs: fitted on prepared rows, stored in the processor of the trained model."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tgmm_hf.data.lab_rows import stored_labs
+from tgmm_hf.inputs.ecg_summary import summarise_ecg
+from tgmm_hf.inputs.echo_summary import summarise_clip
+from tgmm_hf.inputs.lab_text import LabsText
+from tgmm_hf.inputs.training_likeness import pack
+from tgmm_hf.inputs.unlike_training import lab_numbers
+from tgmm_hf.processing_tgmm import TgmmProcessor
+from tgmm_hf.training.likeness_fit import collect, fit_likeness
+from tgmm_hf.utils.names import MODALITIES, VIEWS
+
+MOST_PATIENTS, MOST_CLIPS = 2000, 3000
+"""Largest numbers of patients, and of clips, of a split that are described, because more would take minutes."""
+UNITS = {"labs": "laboratory rows", "ecg": "recordings", "echo": "clips"}
+"""What an input of a modality is called in a message."""
+Described = dict[str, list[tuple[int, str, dict[str, float]]]]
+"""Modality -> (patient, group, name -> value) of each input."""
+
+
+def store_training_inputs(processor: TgmmProcessor, splits: Mapping[str, Any], weights: str | None) -> None:
+    """Describe the training inputs of a model and put the description into its processor, in place.
+
+    The description of an earlier training is replaced, or removed if there are too few patients for a new one.
+
+    Args:
+        processor: the processor of the trained model.
+        splits: "train" and "validation" -> prepared rows with all columns.
+        weights: id of the trained weights. With other weights the description is of an earlier training.
+    """
+    training, validation = (describe_rows(processor, _some(splits[name])) for name in ("train", "validation"))
+    content = {name: _fit(training[name], validation[name], UNITS[name]) for name in MODALITIES}
+    described = {name: each for name, each in content.items() if each is not None}
+    processor.training_inputs = pack({**described, "weights": weights}) if described else None
+
+
+def _fit(training: list[Any], validation: list[Any], unit: str) -> dict[str, Any] | None:
+    """Fit the description of one modality; None if there are too few patients."""
+    trained = collect(training)
+    return fit_likeness(trained, collect(validation, trained.names), unit)
+
+
+def describe_rows(processor: TgmmProcessor, rows: Iterable[Mapping[str, Any]]) -> Described:
+    """Describe the inputs of prepared rows.
+
+    Args:
+        processor: the processor that the rows were prepared for.
+        rows: prepared rows with all columns. Each is a patient.
+    """
+    described: Described = {name: [] for name in MODALITIES}
+    size, rate = processor.image_processor.size, processor.feature_extractor.sampling_rate
+    for patient, row in enumerate(rows):
+        if (labs := stored_labs(row)) and (numbers := lab_numbers(LabsText.from_stored(labs).cells)):
+            described["labs"].append((patient, "", numbers))
+        if (signal := np.asarray(row["ecg"], np.float32)).size:
+            described["ecg"].append((patient, "", summarise_ecg(signal.T, np.asarray(row["ecg_mask"], bool), rate)))
+        if len(described["echo"]) >= MOST_CLIPS:  # all clips of a patient or none, because the worst one counts
+            continue
+        for view, frames, clip in zip(row["clip_views"], row["clip_frames"], row["clips"], strict=True):
+            shaped = np.asarray(clip, np.uint8).reshape(-1, size, size, 3)
+            described["echo"].append((patient, VIEWS[int(view)], summarise_clip(shaped, int(frames))))
+    return described
+
+
+def _some(rows: Any) -> Iterable[Mapping[str, Any]]:
+    """Yield all rows of a split, or `MOST_PATIENTS` rows that are spread over it."""
+    count = len(rows)
+    places = range(count) if count <= MOST_PATIENTS else np.linspace(0, count - 1, MOST_PATIENTS).astype(int).tolist()
+    return (rows[place] for place in places)
+
+
+__all__ = ["describe_rows", "store_training_inputs"]
