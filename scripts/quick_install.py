@@ -9,6 +9,7 @@ fails. Then pip should install. It should also run after success: it finds the p
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,12 +68,16 @@ def main(words: list[str]) -> int:
         return 1
     program = FOLDER / "bin" / "uv"
     if not program.is_file():
-        options = ["-qq", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--target", str(FOLDER)]
+        options = ["-qq", "--disable-pip-version-check", "--retries", "0", "--timeout", "10"]
+        options += ["--no-deps", "--only-binary", ":all:", "--target", str(FOLDER)]
         subprocess.run([*pip, "install", *options, UV], stderr=subprocess.DEVNULL)
     if not program.is_file():
         return 1
     command = [str(program), "pip", "install", "--quiet", "--python", sys.executable, *words]
-    return int(subprocess.run(command, env={**os.environ, **variables}).returncode != 0)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UV_")} | variables
+    status = subprocess.run(command, env=environment).returncode
+    shutil.rmtree(FOLDER / "cache", ignore_errors=True)  # the packages are hard links to it, or copies
+    return int(status != 0)
 
 
 if __name__ == "__main__":

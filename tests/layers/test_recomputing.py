@@ -8,6 +8,7 @@ import torch
 from tiny_models import smallest_config
 from torch import nn
 
+from tgmm_hf.encoders import modeling_echo_mvit
 from tgmm_hf.encoders.modeling_echo_mvit import EchoMvitLayer, EchoMvitModel
 from tgmm_hf.layers.recomputing import recomputing
 
@@ -24,7 +25,7 @@ def test_the_memory_is_free_before_the_backward_pass(linear, is_recomputed):
     copy, memory, activated = torch.from_numpy(array.copy()), weakref.ref(array), torch.from_numpy(array)
     calls = []
     if is_recomputed:
-        with recomputing(activated, lambda: calls.append(None) or copy):
+        with recomputing(activated, lambda values: calls.append(None) or values, copy):
             result = linear(activated)
     else:
         result = linear(activated)
@@ -38,17 +39,27 @@ def test_the_memory_is_free_before_the_backward_pass(linear, is_recomputed):
 
 def test_a_part_of_the_result_is_computed_again_at_its_place(linear):
     values = torch.randn(5, 2, 6)
-    with recomputing(values, values.clone):
+    with recomputing(values, torch.clone, values):
         linear(values[1:, 1]).square().sum().backward()
-    found = linear.weight.grad.clone()
+    gradient = linear.weight.grad.clone()
     linear.zero_grad()
     linear(values[1:, 1]).square().sum().backward()
-    assert torch.equal(found, linear.weight.grad)
+    assert torch.equal(gradient, linear.weight.grad)
+
+
+def test_values_that_were_changed_in_place_are_an_error_and_no_wrong_gradient(linear):
+    values = torch.randn(4, 6)
+    result = values.relu()
+    with recomputing(result, torch.relu, values):
+        output = linear(result)
+    values.zero_()
+    with pytest.raises(RuntimeError, match="in place"):
+        output.sum().backward()
 
 
 def test_nothing_changes_without_gradients(linear):
     values = torch.randn(4, 6)
-    with torch.no_grad(), recomputing(values, lambda: pytest.fail("nothing is computed again")):
+    with torch.no_grad(), recomputing(values, lambda _: pytest.fail("nothing is computed again"), values):
         assert torch.equal(linear(values), nn.functional.linear(values, linear.weight, linear.bias))
 
 
@@ -66,8 +77,16 @@ def test_the_echo_encoder_gets_the_same_gradients(monkeypatch, is_checkpointed):
         model(clips).pooler_output.square().sum().backward()
         return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
-    found = gradients()
+    results = []
+
+    def counted(result, function, values):
+        results.append(result.shape)
+        return recomputing(result, function, values)
+
+    monkeypatch.setattr(modeling_echo_mvit, "recomputing", counted)
+    recomputed = gradients()
+    assert bool(results) != is_checkpointed  # checkpointing computes all results again
     monkeypatch.setattr(EchoMvitLayer, "_recomputes", False)
     expected = gradients()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert recomputed.keys() == expected.keys()
+    assert all(torch.equal(recomputed[name], expected[name]) for name in expected)

@@ -49,8 +49,8 @@ class EchoMvitRelativePositions(nn.Module):
             # (batch, heads, 1 + tokens, size) -> (places along the axis, batch, heads, two other axes, size)
             return values[:, :, 1:].unflatten(2, self.query_grid).movedim(2 + axis, 0).contiguous()
 
-        moved, kept = along_axis(query), query.detach()
-        with recomputing(moved, lambda: along_axis(kept)) if recomputes else nullcontext():
+        moved = along_axis(query)
+        with recomputing(moved, along_axis, query) if recomputes else nullcontext():
             products = torch.einsum("abcdef,akf->abcdek", moved, table[self._offsets(axis, query.device)])
         return products.movedim(0, 2 + axis)
 

@@ -275,8 +275,7 @@ class EchoMvitLayer(GradientCheckpointingLayer):
         """Keep `values` alone for the backward pass of training, and not `result`, which is function(values)."""
         if not self._recomputes:
             return nullcontext()
-        values = values.detach()
-        return recomputing(result, lambda: function(values))
+        return recomputing(result, function, values)
 
     def _pool_residual(self, residual: torch.Tensor) -> torch.Tensor:
         """Max-pool the grid tokens by 2 in height and width if the block halves; else return them unchanged."""

@@ -139,7 +139,7 @@ class BeatFeatureExtractor(HubCode, FeatureExtractionMixin):
             )
         values = np.stack([self.scale(signal[:, start : start + self.num_samples]) for start in starts])
         seconds = [start / self.sampling_rate for start in starts]
-        return PreparedWindows(values, harmonised.mask, notes, harmonised.checks, seconds)
+        return PreparedWindows(values, harmonised.mask, notes, harmonised.checks, starts=seconds)
 
     def clean(self, ecg: HarmonisedEcg) -> np.ndarray:
         """Resample and filter a whole recording.
