@@ -3,8 +3,8 @@
     PYTEST_ADDOPTS="--durations=0 -vv" make test > tests.log
     python scripts/sum_test_times.py tests.log
 
-Times are wall times of setup, call and teardown in the worker processes, as pytest prints them. Importing and collecting
-are not in them.
+Times are wall times of setup, call and teardown in the worker processes, as pytest prints them. They do not hold
+importing and collecting.
 """
 
 import argparse
