@@ -126,6 +126,12 @@ or more | a note \
 | a note | export with the usual filter: ST segment or QRS complex are changed |
 | ecg_averaged_beat | the label of the waveforms names an averaged beat \
 | a note | use the recorded rhythm |
+| ecg_not_a_patient | the header names a simulator, a phantom, a test signal or an animal \
+| a note | use the ECG of a patient |
+| ecg_processed | the header says that samples were scaled, taken from paper, turned in time or given noise \
+| a note | find the recording itself |
+| ecg_lead_off | a comment says that an electrode or a lead was not connected \
+| a note | look which one; leave the lead out |
 | ecg_other_electrodes | the header names other electrodes than those of the twelve leads, or computed leads \
 | a note | make sure that the leads are what their names say |
 | ecg_modality | the header has another modality than ECG \

@@ -302,6 +302,10 @@ def test_filters_and_averaged_beats_of_the_header_are_noted(tmp_path, elements, 
      ({"StudyDescription": "Resting 12-lead ECG"}, False), ({"StudyDescription": "ECG Recovery Room"}, False),
      ({"StudyDescription": "Ambulatory care clinic ECG"}, False), ({"StudyDescription": "Pre-stress ECG"}, False),
      ({"StudyDescription": "pre-stress resting ECG"}, False), ({"StudyDescription": "ECG at rest, stress lab"}, False),
+     *[({"StudyDescription": text}, False) for text in (
+         "Rest ECG, treadmill room", "Ruhe EKG vor Ergometrie", "ECG rest (exercise ECG follows)", "RuheEKG, Belastung",
+         "12 Lead ECG Rest; Ergometer lab", "Stress ECG - rest phase", "Pre-exercise ECG")],
+     *[({"StudyDescription": text}, True) for text in ("Exercise ECG, compared to rest", "Stress ECG, not at rest")],
      ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.9.2.1"}, True)],
 )  # fmt: skip
 def test_an_ecg_of_a_patient_who_is_not_at_rest_is_noted(tmp_path, header, is_noted):

@@ -148,7 +148,8 @@ def test_a_doubtful_header_is_a_check_and_one_note(tmp_path):
      {"StudyDescription": "ECG, posterior infarction?"}, {"context": "Left arm"},
      *[{"StudyDescription": text} for text in (
          "ECG w/o stress", "no exercise", "Stress ulcer", "acute stress reaction", "Dr. Bruce", "Holter clinic",
-         "ECG EASI off", "Mason-Likar off", "ECG; no posterior leads", "posterior ECG changes")]],
+         "ECG EASI off", "Mason-Likar off", "ECG; no posterior leads", "posterior ECG changes",
+         "posterior ECG leads not recorded", "12 Lead ECG Rest; Ergometer lab")]],
 )  # fmt: skip
 def test_a_resting_ecg_has_no_note(tmp_path, elements):
     recording = read_ecg(changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements))

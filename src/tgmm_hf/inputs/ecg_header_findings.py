@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..utils.errors import InputRefusedError
-from .ecg_header_words import findings_of_words
+from .ecg_header_words import AT_REST, NOT_PRE, findings_of_words
 from .ecg_recording import normalise_lead_name
 
 LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
@@ -28,22 +28,20 @@ _AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representativ
 """Words of a Multiplex Group Label for a beat that was averaged."""
 _NOT_DENIED = r"(?<!\bno )(?<!\bnot )(?<!\bnon[- ])(?<!w/o )(?<!\bwithout )"
 _EXERCISE = re.compile(
-    rf"(?<!pre[- ]){_NOT_DENIED}\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
+    rf"{NOT_PRE}(?:{_NOT_DENIED}\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
     rf"|{_NOT_DENIED}\b(?:treadmill|exercise(?!\W+(?:intoler|clinic))|holter(?!\W+(?:clinic|room|lab|unit|dep)))\b"
     r"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\bmodified bruce\b|\bergomet|\bbelastung(?!s\W?dys)"
     r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
-    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b",
+    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b)",
     re.IGNORECASE,
 )
 """Words of a header for an ECG of a patient who is not at rest. "Recovery" and "ambulatory" alone name places, too."""
-_AT_REST = re.compile(r"\b(?:rest|resting|ruhe|ruheekg)\b", re.IGNORECASE)
-"""Words of a header for an ECG of a patient at rest. The words of `_EXERCISE` then name a place or another ECG."""
 _ELECTRODES = re.compile(
     rf"{_NOT_DENIED}(?:\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
     r"|\bright[- ]sided (?:12|V)"
     r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b(?!\W+change)|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
     r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ leads?\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
-    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b)(?!\W+off\b)",
+    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b)(?!\W+(?:leads?\W+)?(?:off|not)\b)",
     re.IGNORECASE,
 )
 """Words for electrodes in other places than those of the twelve leads, or for leads that were computed."""
@@ -90,7 +88,7 @@ def header_findings(
         findings.append(_finding("ecg_averaged_beat", text))
     findings += filter_findings(*filters)
     texts = "\n".join([*(str(dataset.get(name) or "") for name in _FREE_TEXTS), *_context_texts(dataset)])
-    if _EXERCISE.search(texts) and not _AT_REST.search(texts):
+    if _EXERCISE.search(texts) and not AT_REST.search(texts):
         findings.append(_finding("ecg_not_at_rest", _NOT_AT_REST))
     if _ELECTRODES.search(texts):
         text = (
