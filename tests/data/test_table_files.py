@@ -160,6 +160,25 @@ def test_a_bar_inside_a_name_is_no_separator(tmp_path: Path) -> None:
     assert read_table(write(tmp_path / "c.csv", b"id,a|b\n1,2\n")).names == ["id", "a|b"]
 
 
+@pytest.mark.parametrize("sign", ["\t", "|"])
+def test_a_name_with_a_comma_between_tabs_or_bars_is_one_name(sign: str, tmp_path: Path) -> None:
+    text = "id|Calcium, Total|Sodium\n1|9.5|138\n2|9.1|140\n||\n".replace("|", sign)
+    table = read_table(write(tmp_path / "c.csv", text.encode()))
+    assert table.names == ["id", "Calcium, Total", "Sodium"]
+    assert table.rows[0] == {"id": "1", "Calcium, Total": "9.5", "Sodium": "138"}
+    path = write(tmp_path / "d.csv", "id|Calcium, Total\n1|9,5\n".replace("|", sign).encode())
+    with pytest.raises(CohortTableError, match="--decimal ,"):
+        read_table(path)
+    table = read_table(path, TableFormat(decimal=","))
+    assert table.rows == [{"id": "1", "Calcium, Total": "9.5"}]
+
+
+@pytest.mark.parametrize("text", ["id,a|b,c\n1,x|y,2\n", 'id,"a\tb",c\n1,2,3\n', "id;a, b|x;c\n1;2;3\n"])
+def test_a_tab_or_bar_in_a_name_between_commas_is_no_separator(text: str, tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "c.csv", text.encode()))
+    assert [table.names[0], table.names[2], table.rows[0]["id"]] == ["id", "c", "1"]
+
+
 def test_a_decimal_comma_between_tabs_is_refused_with_what_to_do(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", b"id\tlabs.Sodium\n1\t138,5\n")
     with pytest.raises(CohortTableError, match="--decimal ,"):
@@ -198,9 +217,30 @@ def test_a_title_above_the_header_is_left_out_and_noted(title: str, tmp_path: Pa
     assert any("title" in note and "report" not in note.lower() for note in table.notes)
 
 
+@pytest.mark.parametrize("title", ["Cohort | Hospital A", "Heart failure\t2024", "Cohort | A\n\nYear\t2024"])
+@pytest.mark.parametrize("sign", [",", ";"])
+def test_a_title_with_tabs_or_bars_above_commas_is_left_out(title: str, sign: str, tmp_path: Path) -> None:
+    lines = "id,Sodium,gender\n1,138,F\n2,141,M\n".replace(",", sign)
+    table = read_table(write(tmp_path / "t.csv", f"{title}\n{lines}".encode()))
+    assert table.names == ["id", "Sodium", "gender"] and len(table.rows) == 2
+    assert any("title" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("sign", ["\t", "|"])
+@pytest.mark.parametrize("cells", ["p1,Doe| J,F;p2,Roe| K,M", "p1,a,F;p2,a| b,M", 'p1,"a\nb| c",F;p2,d,M'])
+def test_a_header_above_cells_with_commas_is_no_title(sign: str, cells: str, tmp_path: Path) -> None:
+    text = f"id,name,gender\n{cells}\n".translate({ord(","): sign, ord("|"): ",", ord(";"): "\n"})
+    table = read_table(write(tmp_path / "t.csv", text.encode()))
+    assert table.names == ["id", "name", "gender"] and [row["id"] for row in table.rows] == ["p1", "p2"]
+    assert table.notes == [f"the columns are separated by {'tabs' if sign == chr(9) else 'vertical bars'}"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "Cohort | SI units\nid,Sodium\na,139\n",
+        "id\tname\np1\tDoe, J\np2\tRoe, K\tx\n",
+        "id\tCalcium, Total\n1\t9,5\n2\t9,6\t\n",
         "All values in SI units\nid,Sodium\na,139\n",
         "Labs in mmol\nid,Sodium\na,139\n",
         "Results in mg/dL\nid,Glucose\na,90\n",

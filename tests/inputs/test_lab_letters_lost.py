@@ -8,16 +8,21 @@ from tgmm_hf.inputs.lab_word_checks import text_doubt, text_findings
 HISTORY = "medical history"
 DAMAGED = [
     "HÃ¤morrhagie, Bluthochdruck", "FurosÃ©mide", "patientâ€™s diabetes", "hypеrtension", "h y p e r t e n s i o n",
-    "hypertension hypertension hypertension", "b'hypertension'", "Timestamp('2020-01-01')", "array(['CKD'])",
+    "гипepтензия", "инфарkт", "hypοtension", "ΧAΠ", "b'hypertension'", "Timestamp('2020-01-01')", "array(['CKD'])",
     "<__main__.Patient object at 0x7f1>", "aHlwZXJ0ZW5zaW9u",
 ]  # fmt: skip
 WORDS = [
     "Größe normal, Spaß, «Öl», façade", "Naïve patient, Sjögren, Ménière, Guillain–Barré", "«Spaß», «groß»",
     "T wave at 38 °C ± 2, 5 µg", "hepatitis A B C, vitamin A D E K", "aspirin, aspirin, aspirin", "ХОБЛ, COVID-19",
     "DiphenhydrAMINE, hydrOXYzine, LevOCARNitine", "(array) of b'c d'e findings",
+    "гепатитC", "COVIDпневмония", "C H F N Y H A", "TNFα, NFκB, TGFβR, IFNγR, IgGκ, β2-Mikroglobulin",
+    "history of HTN...", "see previous notes...", "pain\u2026", "chronic kid...", "asthma (see notes), pain...",
     "pain pain", "β-blocker, IgG-антитела",
     "hypertension", "HYPERTENSION", "Hypercholesterolemia", "NitroglycerinPatch", "I II III aVR aVL aVF",
 ]  # fmt: skip
+REPEATED = ["hypertension hypertension hypertension", "pain pain pain"]
+PRINTED = "hypertension, diabetes, chronic kidney disease, gout"[:46] + "..."
+"""As `print` of a pandas table cuts a text."""
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -31,14 +36,18 @@ def test_words_with_like_letters_are_used(text: str) -> None:
     assert text_findings({HISTORY: text}) == []
 
 
-@pytest.mark.parametrize("text", ["hypertension, chronic kid...", "diabetes, chron\u2026", "Bl?sche, L?hmung"])
-def test_a_text_that_is_cut_or_lost_letters_is_marked(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["diabetes, chronic [...]", "HTN [truncated]", "HTN, CHF (NYHA cla...", "Bl?sche, L?hmung", *REPEATED, PRINTED],
+)
+def test_a_text_that_is_cut_repeated_or_lost_letters_is_marked(text: str) -> None:
     assert text_doubt(HISTORY, text) is None
     assert [finding["code"] for finding in text_findings({HISTORY: text})] == ["labs_damaged_text"]
 
 
 @pytest.mark.parametrize(
-    "text", ["CVA ?TIA, MI?stroke", "hypertension, etc...", "pain, ...", "asthma? copd?", "stroke?"]
+    "text",
+    ["CVA ?TIA, MI?stroke", "hypertension, etc...", "CHF (NYHA, etc...", "pain, ...", "asthma? copd?", "stroke?"],
 )
 def test_points_and_question_marks_of_a_clinician_are_not_marked(text: str) -> None:
     assert text_findings({HISTORY: text}) == []

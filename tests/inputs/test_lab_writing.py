@@ -17,6 +17,11 @@ READ = [
     ("height", "6'", "183"), ("age", "54-year-old", "54"), ("age", "90+", "90"), ("age", "90 +", "90"),
     ("Anion Gap", "-2 mEq/L", "-2"), ("Anion Gap", "+12 mEq/L", "12"), ("Glucose, plasma", "110 mg/dL", "110"),
     ("Glucose, fasting (mg/dL)", "110", "110"), ("Cholesterol, Total", "201 mg/dL", "201"),
+    ("BMI", "31 kg/m2 +", "31"), ("% Hemoglobin A1c", "7.5 % +", "7.5"), ("CRP", "88 mg/L (+)", "88"),
+    ("height", "5'07\"", "170"), ("height", '67"', "170"), ("height", "67''", "170"),
+    ("height", "5'7\" (170 cm)", "170"), ("height", "5 ft 7 in (1.70 m)", "170"), ("height", '67" (171 cm)', "170"),
+    ("age", "90+ years", "90"),
+    ("age", "90 + yrs", "90"), ("age", "90+ years old", "90"),
 ]  # fmt: skip
 REFUSED = [
     ("Platelet Count", "250,000 /uL"), ("NTproBNP", "12,345 pg/mL"), ("Creatinine", "1,4"),
@@ -24,6 +29,11 @@ REFUSED = [
     ("Sodium", "138 (mmol/L)(133-145) 4"), ("height", "5'17\""), ("height", "9'1\""), ("Hemoglobin", "9.8 Gpt/L"),
     ("Potassium", "4.5 K/cumm"), ("NTproBNP", "1,23,456 pg/mL"), ("NTproBNP", "1.234,5 ng/L"), ("Sodium", "+ 138 4"),
     ("Potassium", "5.9 mmol/L + 2"), ("Sodium", "138/85"),
+    *((column, grade) for column in ("Albumin", "Lactate", "Uric Acid")
+      for grade in ("3 +", "2 +++", "1+", "2++", "2 ++", "1 (+)", "3(++)", "3 H +")),
+    ("height", "5'7\" (175 cm)"), ("height", "5'7\" (67 in)"), ("height", "5'7\" (170)"), ("height", "5'012\""),
+    ("height", "67'"), ("height", '12"'), ("height", '98"'), ("height", '170"'), ("age", "90+ months"),
+    ("age", "90+ 5"),
 ]  # fmt: skip
 
 
@@ -57,10 +67,21 @@ def test_another_specimen_behind_a_comma_is_another_column(name: str) -> None:
         ("männlich", "M"),
         ("homme", "M"),
         ("hombre", "M"),
+        ("feminin", "F"),
+        ("Femmina", "F"),
+        ("vrouw", "F"),
+        ("maschio", "M"),
+        ("maennlich", "M"),
     ],
 )
-def test_a_gender_in_german_french_or_spanish_is_read(word: str, letter: str) -> None:
+def test_a_gender_in_another_language_is_read(word: str, letter: str) -> None:
     assert [cell.value for cell in LabsText.from_row({"gender": word}).cells] == [letter]
+
+
+@pytest.mark.parametrize("word", ["Donna", "Frau", "Mann", "Homme", "vrouw", "Maschio"])
+def test_a_name_or_word_of_another_language_is_no_gender_among_words(word: str) -> None:
+    assert [cell.value for cell in LabsText.from_row({"ethnicity": word}).cells] == [word]
+    assert LabsText.from_row({"ethnicity": "Female"}).refused and LabsText.from_row({"ethnicity": "man"}).refused
 
 
 @pytest.mark.parametrize("word", ["w", "h", "f/m", "X", "hommes"])

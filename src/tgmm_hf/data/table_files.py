@@ -235,11 +235,11 @@ def read_csv(path: Path, table_format: TableFormat = DEFAULT_FORMAT) -> RawTable
     text, notes = _text_of(path, table_format)
     if text[:4].lower() == "sep=":  # a line of Excel for itself
         text = text.partition("\n")[2]
-    text, titles = _without_titles(path, text)
-    notes += titles
     with _large_cells():
+        text, titles = _without_titles(path, text)
         separator = separator_of(text)
         names, raw_rows = _split(path, text, separator, table_format)
+    notes += titles
     if separator != ",":
         notes.append(f"the columns are separated by {SEPARATORS[separator]}")
     while raw_rows and not any(cell.strip() for cell in raw_rows[-1]):
@@ -266,21 +266,44 @@ def _without_titles(path: Path, text: str) -> tuple[str, list[str]]:
     Raises:
         CohortTableError: If a title may name a unit or a unit system, because the values depend on it.
     """
-    lines = text.split("\n", MAX_TITLES + 1)
-    cells = [[cell.strip() for cell in re.split(r"[,;\t|]", line.strip().strip('"'))] for line in lines]
-    filled = [[cell for cell in row if cell] for row in cells]
-    number = next((index for index, row in enumerate(filled[: MAX_TITLES + 1]) if len(row) > 1), 0)
-    titles, header = filled[:number], filled[number]
+    number, header = _header_line(text)
+    titles = text.split("\n", number)[:number]
     is_header = not any(_STARTS_AS_NUMBER.match(cell) for cell in header) and len(set(header)) == len(header)
-    if not any(titles) or not is_header:
+    if not any(map(_cells_of, titles)) or not is_header:
         return text, []
-    if any(_UNIT_WORDS.search(cell) for row in titles for cell in row):
+    if any(_UNIT_WORDS.search(line) for line in titles):
         raise CohortTableError(
             path.name,
             "a line above the header may name units. Remove it, and name the units with --units or in the columns.",
         )
     note = f"{number} line(s) above the header hold one text each and were left out as a title"
     return text.split("\n", number)[number], [note]
+
+
+def _header_line(text: str) -> tuple[int, list[str]]:
+    """Find the first line with two filled cells or more. A title may hold a tab or a vertical bar.
+
+    Tabs and bars of a line are signs of a title if they do not split the whole table, and the line with the first
+    comma or semicolon holds none.
+
+    Returns:
+        The number of the line, counted from 0, and its filled cells; line 0 if no line has two cells.
+    """
+    lines = text.split("\n", MAX_TITLES + 1)[: MAX_TITLES + 1]
+    by_comma = next((index for index, line in enumerate(lines) if len(_cells_of(line, ",;")) > 1), None)
+    by_any = next((index for index, line in enumerate(lines) if len(_cells_of(line)) > 1), 0)
+    if by_comma is None or by_comma == by_any or re.search(r"[\t|]", lines[by_comma]):
+        return by_any, _cells_of(lines[by_any])
+    table = text.split("\n", by_any)[by_any]
+    if any(sign in lines[by_any] and _cells_by(sign, table) for sign in "\t|"):
+        return by_any, _cells_of(lines[by_any])
+    return by_comma, _cells_of(lines[by_comma], ",;")
+
+
+def _cells_of(line: str, signs: str = ",;\t|") -> list[str]:
+    """Split a line at any of the signs, and leave out empty cells."""
+    cells = re.split(f"[{re.escape(signs)}]", line.strip().strip('"'))
+    return [cell.strip() for cell in cells if cell.strip()]
 
 
 def first_few(items: list[Any], limit: int = 5) -> str:
@@ -354,13 +377,34 @@ def _large_cells() -> Iterator[None]:
 def separator_of(text: str) -> str:
     """Find the sign between the columns by the header: a comma if no other sign gives more columns.
 
-    Tabs and vertical bars count only in a header without commas and semicolons, because a name may hold one.
+    A name such as "Calcium, Total" may hold a comma. So a tab or a vertical bar in the header wins if it splits all
+    rows into as many cells as the header, and no other sign splits them so into more cells. If the header has neither
+    a comma nor a semicolon, it wins too.
     """
     header = next(iter(text.splitlines()), "")
+    rare_signs = [sign for sign in ("\t", "|") if sign in header]
+    if rare_signs:
+        by_sign = {sign: _cells_by(sign, text) for sign in (*rare_signs, ",", ";") if sign in header}
+        best = max(by_sign, key=lambda sign: by_sign[sign])  # the first one of several
+        if by_sign[best] and best in rare_signs:
+            return best
+        if by_sign.get("\t") == 0 and all("\t" in line for line in text.splitlines() if line.strip()):
+            return "\t"  # rows of different length, which the caller refuses
     if "," not in header and ";" not in header:
-        return next((sign for sign in ("\t", "|") if sign in header), ",")
+        return rare_signs[0] if rare_signs else ","
     by_sign = {sign: len(next(csv.reader([header], delimiter=sign), [])) for sign in (",", ";")}
     return ";" if by_sign[";"] > by_sign[","] else ","
+
+
+def _cells_by(sign: str, text: str) -> int:
+    """Count the cells of each row if a sign stands between the columns; 0 if the rows differ or have one cell."""
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
+        counts = {len(cells) for cells in rows if any(cell.strip() for cell in cells)}
+    except csv.Error:
+        return 0
+    number = counts.pop() if len(counts) == 1 else 0
+    return number if number > 1 else 0
 
 
 def _with_decimal_points(

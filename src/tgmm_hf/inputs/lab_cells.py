@@ -44,9 +44,10 @@ _NUMBER = re.compile(
     r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e³⁶⁹]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(
-    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3}|[+-]{1,3}(?=\)))[)\]]?"
+    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3}|"
+    r"(?:(?<=[A-Za-z%²] \()|(?<=/m2 \())[+-]{1,3}(?=\)))[)\]]?"
 )
-"""A value and the laboratory's mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)", "1.4 mg/dL (+)"."""
+"""A value and the mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)", "1.4 mg/dL (+)". "3 (+)" is a grade, no value."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 """A number and nothing else. With leading zeros it is a code."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -6,12 +6,11 @@ import re
 from .lab_names import OF_FASTING, without_brackets
 from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
-GENDERS = {
-    **dict.fromkeys(
-        ("f", "female", "woman", "weiblich", "frau", "femme", "féminin", "mujer", "femenino", "donna"), "F"
-    ),
-    **dict.fromkeys(("m", "male", "man", "männlich", "mann", "homme", "masculin", "hombre", "masculino", "uomo"), "M"),
-}
+ENGLISH_GENDERS = {**dict.fromkeys(("f", "female", "woman"), "F"), **dict.fromkeys(("m", "male", "man"), "M")}
+"""Spellings that are no name and no other word where a text column holds them."""
+_WOMAN = "weiblich frau femme féminin feminin mujer femenino donna femmina vrouw"
+_MAN = "männlich maennlich mann homme masculin hombre masculino uomo maschio"
+GENDERS = {**ENGLISH_GENDERS, **dict.fromkeys(_WOMAN.split(), "F"), **dict.fromkeys(_MAN.split(), "M")}
 """Spellings of the gender, in lower case -> the text of the cell. "w" and "h" alone may be typing errors."""
 
 

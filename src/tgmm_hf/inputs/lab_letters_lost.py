@@ -6,10 +6,18 @@ import string
 import unicodedata
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]{2,}")
-_TWO_ALPHABETS = re.compile(r"[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
-"""A Latin beside a Cyrillic letter in one word. They look alike, and no language mixes them."""
-_APART = re.compile(r"(?<!\w)(?:[^\W\d_] ){6,}[^\W\d_](?!\w)")
-"""Seven letters or more with a space behind each."""
+_CYRILLIC, _GREEK = r"[\u0400-\u04ff]", r"[\u0370-\u03ff]"
+_LATIN_LIKE_CYRILLIC = "(?:[aceopxyijks]+|[ABCEHIKMOPSTXY])"
+_CYRILLIC_LIKE_LATIN = "(?:[асеорхуіјѕ]+|[АВСЕНІКМОРЅТХУ])"
+_LATIN_LIKE_GREEK, _GREEK_LIKE_LATIN = "[oABEZHIKMNOPTYX]", "[οΑΒΕΖΗΙΚΜΝΟΡΤΥΧ]"
+_TWO_ALPHABETS = re.compile(
+    rf"(?<={_CYRILLIC}){_LATIN_LIKE_CYRILLIC}(?={_CYRILLIC})|(?<=[A-Za-z]){_CYRILLIC_LIKE_LATIN}(?=[A-Za-z])|"
+    rf"(?<={_GREEK}){_LATIN_LIKE_GREEK}(?={_GREEK})|(?<=[A-Za-z]){_GREEK_LIKE_LATIN}(?=[A-Za-z])"
+)
+"""A letter between two letters of another alphabet that has the same look there: a Cyrillic "e" in a Latin word. Words
+of two alphabets are written side by side ("COVID" before a Russian word), and a small Greek beta has its own look."""
+_APART = re.compile(r"(?<!\w)(?:[^\W\d_] ){9,}[^\W\d_](?!\w)")
+"""Ten letters or more with a space behind each. "C H F N Y H A" is two abbreviations."""
 _PROGRAM = re.compile(
     r"<[\w.]+ object at 0x[0-9a-f]+>|\b(?:Timestamp|Decimal|datetime|array|Series|dict_\w+)\([\[{'\"\d]|^b(['\"]).*\1$",
     re.DOTALL,
@@ -17,8 +25,15 @@ _PROGRAM = re.compile(
 """A value as Python prints it: an object, a time, an array, bytes."""
 _AGAIN = re.compile(r"\b(\w{4,})(?: \1){2,}\b", re.IGNORECASE)
 """One word three times or more, with nothing between. A list may name a drug twice, with a comma between."""
-_CUT = re.compile(r"(?<!\betc)(?<=[^\W\d_])(?:\.{3}|\u2026)$", re.IGNORECASE)
-"""Points directly behind a letter at the end, as a program writes them where it cuts a text."""
+_CUT = re.compile(
+    r"\[\s?(?:\.{3}|\u2026)\s?\]$|[\[(](?:text )?truncated[\])]$|"
+    r"[\[(][^()\[\]]*(?<!\betc)(?<=[^\W\d_])(?:\.{3}|\u2026)$",
+    re.IGNORECASE,
+)
+"""The mark of a program for a cut text, such as "[...]", or points in a bracket that has no end. Points behind a whole
+word are a clinician's way to write ("see previous notes..."), and no list of words tells a whole word from a part."""
+PRINTED_LENGTH = 49
+"""Letters of a cell, with the three points, to which pandas cuts a longer text where it prints a table."""
 _QUESTION_MARK = re.compile(r"(?<=[a-z])\?(?=[a-z])|\b[A-Z]\?(?=[a-z])")
 """A question mark inside a word: "Bl?sche". Clinicians write one before a word that is in doubt: "MI?stroke"."""
 LOST_MARKS = 2
@@ -44,12 +59,14 @@ def foreign_letters(text: str) -> str | None:
         return "letters with spaces between them"
     if _PROGRAM.search(text):
         return "a value as a program prints it"
-    return "one word several times in a row" if _AGAIN.search(text) else None
+    return None
 
 
 def is_damaged(text: str) -> bool:
-    """Tell whether a text ends as a program cuts it, or has question marks in the place of letters."""
-    return _CUT.search(text) is not None or len(_QUESTION_MARK.findall(text)) >= LOST_MARKS
+    """Tell whether a text ends as a program cuts it, repeats a word, or has question marks in the place of letters."""
+    if _CUT.search(text) or (text.endswith("...") and len(text) == PRINTED_LENGTH) or _AGAIN.search(text):
+        return True
+    return len(_QUESTION_MARK.findall(text)) >= LOST_MARKS
 
 
 def is_base64(word: str) -> bool:

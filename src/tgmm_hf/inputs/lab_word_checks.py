@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from itertools import combinations
 
-from .lab_columns import GENDERS, find_column
+from .lab_columns import ENGLISH_GENDERS, find_column
 from .lab_history_checks import HISTORY, history_findings
 from .lab_letters_lost import foreign_letters, is_base64, is_damaged
 
@@ -122,7 +122,7 @@ def _holds_key(text: str) -> bool:
 
 def _doubt_of_column(column: str, text: str) -> str | None:
     """Say that a text belongs to another column, or is no answer of its own; None if it may belong to this one."""
-    if len(text) > 1 and text.casefold() in GENDERS:  # one letter may be a code of the column
+    if len(text) > 1 and text.casefold() in ENGLISH_GENDERS:  # one letter may be a code of the column
         return f"{column} holds a gender: the columns may have been exchanged"
     for kind, words in (("a quantity and no word", _QUANTITY), ("an age", _AGE)):
         if words.fullmatch(text):
@@ -181,7 +181,7 @@ def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[di
             findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
     for column, words in texts.items():
         if column != "gender" and is_damaged(words[:MAX_LENGTH]):
-            text = f"{column} seems to be cut, or question marks stand in the place of letters: look at the source"
+            text = f"{column} may be cut, repeat one word, or hold question marks for letters: look at the source"
             findings.append(_finding("labs_damaged_text", column, text))
     return findings + history_findings(texts, age)
 
