@@ -26,6 +26,8 @@ LONGEST_DELAY = 0.12
 """Seconds by which one lead may be shifted against another."""
 BEFORE, AFTER, QRS = 0.3, 0.45, 0.07
 """Seconds of a beat before and after its steepest moment, and half of its QRS complex."""
+SHORTEST = 1.6
+"""A recording of fewer seconds is not described, because leads are compared over windows of a second."""
 TINY = 1e-9
 HIGHEST_CORRELATION = 0.9999
 Values = dict[str, float]
@@ -43,7 +45,7 @@ WORDS = {
     "asymmetry": ("how far the lead points up (1) or down (-1)", False),
     "rest": ("the width of the middle half of the values over the whole span", True),
     "tails": ("the width of the middle 90 % of the values over the whole span", True),
-    "tip": ("the largest value over that which 0.2 % of the samples exceed", True),
+    "tip": ("the largest value over the 99.8 % quantile of the values", True),
     "steep": ("the steepest slope over the span (per second)", True),
     "bent": ("the sharpest bend over the span (per second squared)", True),
     "quiet_short": ("the finest changes in the quietest 0.15 s over those of the usual 0.15 s", True),
@@ -98,13 +100,16 @@ def summarise_ecg(signal: np.ndarray, mask: np.ndarray, rate: float) -> Values:
     """Describe a recording.
 
     Args:
-        signal: (12, samples), the leads in the order of `LEADS`, in any unit, at least 2 s.
+        signal: (12, samples), the leads in the order of `LEADS`, in any unit.
         mask: (12,) bool, usable leads.
         rate: sampling rate in Hz.
 
     Returns:
-        Name -> value. A lead that is not usable has no numbers.
+        Name -> value. A lead that is not usable has no numbers. Empty without a usable lead, and for a recording of
+        less than `SHORTEST` seconds.
     """
+    if np.shape(signal)[1] < SHORTEST * rate or not np.any(mask):
+        return {}
     leads = [lead for lead, usable in zip(LEADS, mask, strict=True) if usable]
     raw = middle_of(np.asarray(signal), rate)[np.asarray(mask, bool)].astype(np.float64)
     raw -= raw.mean(axis=1, keepdims=True)
@@ -219,10 +224,10 @@ def _halves(values: Values, names: Sequence[str], halves: tuple[np.ndarray, np.n
     """Add how the two halves (free leads, samples) of a recording differ."""
     grams = [half @ half.T / half.shape[1] for half in halves]
     worst = np.ones(len(names))
-    for own, other in (grams, grams[::-1]):
-        weights = _error_weights(own)
-        kept, error = np.einsum("ij,ji->i", weights, other), np.einsum("ij,jk,ik->i", weights, other, weights)
-        sizes = np.diag(other)
+    for fitted, tried in (grams, grams[::-1]):
+        weights = _error_weights(fitted)
+        kept, error = np.einsum("ij,ji->i", weights, tried), np.einsum("ij,jk,ik->i", weights, tried, weights)
+        sizes = np.diag(tried)
         estimates = np.maximum(sizes - 2 * kept + error, TINY)
         worst = np.minimum(worst, (sizes - kept) / np.sqrt(estimates * np.maximum(sizes, TINY)))
     _put(values, "halves", names, np.arctanh(np.clip(worst, -HIGHEST_CORRELATION, HIGHEST_CORRELATION)))
@@ -243,7 +248,7 @@ def _pairs(values: Values, leads: Sequence[str], wide: np.ndarray, rate: float) 
     pairs = [pair for pair in PAIRS if pair[0] in leads and pair[1] in leads]
     if not pairs:
         return
-    names = [f"{one}.{two}" for one, two in pairs]
+    names = [".".join(pair) for pair in pairs]
     first, second = ([leads.index(pair[side]) for pair in pairs] for side in (0, 1))
     slopes = np.diff(wide, axis=1)
     slopes /= np.sqrt(np.square(slopes).sum(axis=1, keepdims=True)) + TINY

@@ -61,8 +61,11 @@ def summarise_clip(frames: np.ndarray, num_real: int) -> Values:
         num_real: number of real frames; the frames after them are padding.
 
     Returns:
-        Name -> value. A clip of one frame has no numbers about motion.
+        Name -> value. A clip of one frame has no numbers about motion, and a picture of fewer than `CELLS` rows has no
+        numbers at all.
     """
+    if min(frames.shape[1:3]) < CELLS:
+        return {}
     frames = frames[: max(1, num_real)]
     small = _thumbs(frames)
     grey = small.mean(axis=-1)
@@ -107,9 +110,10 @@ def _brightness(values: Values, small: np.ndarray, grey: np.ndarray) -> None:
     apart = small[..., 0] - small[..., 2]
     values["colour"] = _log(np.abs(apart).mean() / (grey.mean() + TINY), 1e-3)
     values["red"] = float(apart.mean() / (grey.mean() + 1.0))
-    one, two = mean[:, : mean.shape[1] // 2], mean[:, ::-1][:, : mean.shape[1] // 2]
-    one, two = one - one.mean(), two - two.mean()
-    values["likeness_sides"] = float((one * two).sum() / (np.sqrt(np.square(one).sum() * np.square(two).sum()) + TINY))
+    left, right = mean[:, : mean.shape[1] // 2], mean[:, ::-1][:, : mean.shape[1] // 2]
+    left, right = left - left.mean(), right - right.mean()
+    sizes = np.sqrt(np.square(left).sum() * np.square(right).sum())
+    values["likeness_sides"] = float((left * right).sum() / (sizes + TINY))
 
 
 def _texture(values: Values, frames: np.ndarray) -> None:
@@ -118,10 +122,10 @@ def _texture(values: Values, frames: np.ndarray) -> None:
     green = frames[chosen, :, :, 1].astype(np.float32)
     bright = float(green.mean()) + 1.0
     for name, axis in (("across", 2), ("down", 1)):
-        one = float(np.abs(np.diff(green, axis=axis)).mean())
+        change = float(np.abs(np.diff(green, axis=axis)).mean())
         apart = green[:, :, 2:] - green[:, :, :-2] if axis == 2 else green[:, 2:] - green[:, :-2]
-        values[name] = _log(one / bright, 1e-3)
-        values[f"{name}_two"] = _log((float(np.abs(apart).mean()) + 0.01) / (one + 0.01))
+        values[name] = _log(change / bright, 1e-3)
+        values[f"{name}_two"] = _log((float(np.abs(apart).mean()) + 0.01) / (change + 0.01))
 
 
 def _grid(values: Values, grey: np.ndarray) -> None:
@@ -153,10 +157,10 @@ def _motion(values: Values, grey: np.ndarray, frames: np.ndarray) -> None:
     values["motion"] = _log(usual / (float(flat.std()) + 1.0), 1e-3)
     values["largest_step"] = _log(steps.max() / usual, 1e-2)
     values["smallest_step"] = _log(steps.min() / usual, 1e-2)
-    one = float(steps.mean()) + 0.01
+    mean_step = float(steps.mean()) + 0.01
     for lag in (lag for lag in LAGS if lag < len(flat)):
-        values[f"lag{lag}"] = _log(np.abs(flat[lag:] - flat[:-lag]).mean() / one, 1e-2)
-    values["jerk"] = _log(np.abs(np.diff(flat, 2, axis=0)).mean() / one, 1e-2)
+        values[f"lag{lag}"] = _log(np.abs(flat[lag:] - flat[:-lag]).mean() / mean_step, 1e-2)
+    values["jerk"] = _log(np.abs(np.diff(flat, 2, axis=0)).mean() / mean_step, 1e-2)
     middle = len(frames) // 2
     fine = np.abs(frames[middle, :, :, 1].astype(np.int16) - frames[middle - 1, :, :, 1]).mean()
     values["fine_motion"] = _log((float(fine) + 0.01) / (float(steps[middle - 1]) + 0.01))

@@ -89,9 +89,16 @@ def trained_inputs(packed: str | None) -> TrainedInputs:
     """Read packed descriptions once; None gives descriptions of nothing.
 
     Raises:
-        ValueError: if the text is nothing that `pack` wrote.
+        ValueError: if the text is nothing that `pack` wrote, or its content is no description.
     """
-    return TrainedInputs({} if packed is None else unpack(packed))
+    content = {} if packed is None else unpack(packed)
+    try:
+        return TrainedInputs(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the description of the training inputs cannot be used ({type(error).__name__}: {error}); restore "
+            "processor_config.json, or train again"
+        ) from error
 
 
 def trained_before(packed: str | None, codes: Iterable[str], binding: Any) -> list[str]:
@@ -137,7 +144,8 @@ class _Compared:
     @property
     def is_unlike(self) -> bool:
         """Whether the input is unlike the training."""
-        return bool((scores_of(self.excess)[0] > self.likeness.limits).any())
+        has_numbers = not np.isnan(self.values).all()
+        return has_numbers and bool((scores_of(self.excess)[0] > self.likeness.limits).any())
 
     @property
     def largest(self) -> np.ndarray:
@@ -174,9 +182,7 @@ class _Compared:
             return f"{np.exp(value) if is_log else value:.2g}"
 
         sentence = self.sentence(place, lambda _, value: written(value), subject)
-        further = int((self.largest > 0).sum()) - 1
-        more = f"; {further} of {len(self.likeness.names)} numbers are unusual in some way" if further > 0 else ""
-        return f"{where}: {sentence}{more}" if where else f"{sentence}{more}"
+        return f"{where}: {sentence}" if where else sentence
 
     def sentence(self, place: int, written: Any, subject: str = "the value") -> str:
         """Write a value beside those of the training.
@@ -189,13 +195,14 @@ class _Compared:
         name = self.likeness.names[place]
         low, high = self.likeness.usual_range(place, self.group)
         usual = f"{written(name, low)} to {written(name, high)}"
-        known = f"98 % of {self.likeness.number} {self.likeness.unit} of the training have {usual}"
+        share = f"{100 * self.likeness.usual_share(place):.0f} %"
+        trained = f"{share} of {self.likeness.number} {self.likeness.unit} of the training have {usual}"
         value = float(self.values[0, place])
         start = f"{subject} is {written(name, value)}"
         if self.excess.given[0, place] <= self.excess.alone[0, place]:
-            return f"{start}; {known}"
+            return f"{start}; {trained}"
         expected = written(name, float(self.excess.expected[0, place]))
-        return f"{start}, and about {expected} would fit the other numbers of this input; {known}"
+        return f"{start}, and about {expected} would fit the other numbers of this input; {trained}"
 
 
 def _lab_text(name: str, value: float) -> str:
