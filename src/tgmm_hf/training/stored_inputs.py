@@ -43,7 +43,7 @@ def store_training_inputs(processor: TgmmProcessor, splits: Mapping[str, Any], w
         described = {name: fitted for name, fitted in content.items() if fitted is not None}
         packed = pack({**described, "weights": weights}) if described else None
         trained_inputs(packed)
-    except Exception as error:  # whatever it is: hours of training would be lost
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # hours of training would be lost
         logger.warning(
             "The training inputs could not be described (%s: %s). The model is saved without a description, so its "
             "predictions compare no input with those of the training.",
