@@ -1,6 +1,6 @@
-"""Sum the times of tests by directory and by file, to see where the time of `make test` goes.
+"""Sum the times of tests by directory and by file, to see where the time of the tests goes.
 
-    PYTEST_ADDOPTS="--durations=0 -vv" make test > tests.log
+    .venv/bin/python -m pytest -n 2 --dist loadfile --durations=0 -vv > tests.log
     python scripts/sum_test_times.py tests.log
 
 Times are wall times of setup, call and teardown in the worker processes, as pytest prints them. They do not hold
