@@ -75,6 +75,7 @@ _QUANTITY = re.compile(
 """A number with a unit, and nothing else: a height among words, or a dose without its drug."""
 
 _DOSE = re.compile(r"\d\s*(?:mg|mcg|ug|µg|ml|units?)\b", re.IGNORECASE)
+"""The dose of a drug."""
 
 
 def text_doubt(column: str, text: str) -> str | None:

@@ -60,7 +60,6 @@ class Likeness:
 
     def __init__(self, stored: Mapping[str, Any]):
         self.names: list[str] = list(stored["names"])
-        self.places = {name: place for place, name in enumerate(self.names)}
         self.number, self.limits = int(stored["number"]), np.asarray(stored["limits"], float)
         self.unit = str(stored.get("unit", ""))
         self.centres = {group: np.asarray(values, float) for group, values in stored["centres"].items()}

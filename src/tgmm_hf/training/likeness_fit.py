@@ -60,7 +60,7 @@ def collect(inputs: Sequence[tuple[int, str, dict[str, float]]], names: Sequence
 
     Args:
         inputs: (patient, group, name -> value) of each input.
-        names: of the numbers; None for those that at least `FEWEST_VALUES` inputs have.
+        names: of the numbers. With None, a number is taken if at least `FEWEST_VALUES` inputs have it.
     """
     if names is None:
         counts = Counter(name for _, _, values in inputs for name in values)

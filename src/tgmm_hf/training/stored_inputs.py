@@ -45,10 +45,9 @@ def store_training_inputs(processor: TgmmProcessor, splits: Mapping[str, Any], w
         trained_inputs(packed)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # hours of training would be lost
         logger.warning(
-            "The training inputs could not be described (%s: %s). The model is saved without a description, so its "
+            "The training inputs could not be described (%s). The model is saved without a description, so its "
             "predictions compare no input with those of the training.",
-            type(error).__name__,
-            error,
+            type(error).__name__,  # and not its text, which may hold a value of a patient
         )
         return
     processor.training_inputs = packed
