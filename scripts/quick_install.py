@@ -16,6 +16,8 @@ from pathlib import Path
 
 UV = "uv==0.13.9"
 """The tried version."""
+PYPI = "https://pypi.org/simple"
+"""Index of pip and uv when no setting names another one."""
 FOLDER = Path(sys.prefix) / ".uv"
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -51,6 +53,10 @@ def uv_variables(settings: dict[str, str]) -> dict[str, str] | None:
     variables = {VARIABLES[name]: " ".join(value.split()) for name, value in settings.items() if name in VARIABLES}
     if "UV_FIND_LINKS" in variables:
         variables["UV_FIND_LINKS"] = variables["UV_FIND_LINKS"].replace(" ", ",")
+    if "UV_INDEX" in variables:
+        # uv takes a version from the first index that has it. The main index has its wheel for every machine. An extra
+        # index may have one wheel only: "any" of soundfile has no library, and transformers cannot be imported then.
+        variables["UV_INDEX"] = f"{settings.get('index-url', PYPI)} {variables['UV_INDEX']}"
     # As pip does: the best version of all indexes, and every package anew if the file system has no hard links.
     return variables | {
         "UV_INDEX_STRATEGY": "unsafe-best-match",

@@ -67,7 +67,9 @@ def test_uv_gets_the_settings_of_pip_and_leaves_those_that_it_lacks_to_pip(monke
     settings = quick_install.pip_settings(LISTING)
     assert settings["find-links"] == "/opt/wheels"  # the environment goes before a file
     variables = quick_install.uv_variables(settings)
-    assert variables["UV_INDEX"] == "file:///a/simple file:///b/simple"
+    assert variables["UV_INDEX"] == "https://pypi.org/simple file:///a/simple file:///b/simple"  # the main index first
+    mirror = quick_install.uv_variables({**settings, "index-url": "https://mirror.example/simple"})
+    assert mirror["UV_INDEX"].startswith("https://mirror.example/simple file:///a/simple")
     assert (variables["UV_FIND_LINKS"], variables["SSL_CERT_FILE"]) == ("/opt/wheels", "/etc/ssl/certs/ca.crt")
     lists = quick_install.uv_variables({"find-links": "/srv/wheels\n/home/wheels"})
     assert lists["UV_FIND_LINKS"] == "/srv/wheels,/home/wheels"
