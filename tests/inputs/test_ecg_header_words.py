@@ -124,7 +124,22 @@ def test_a_storage_class_of_other_waveforms_is_refused(tmp_path, ending, element
     [{"Modality": name} for name in ("MR", "US", "OT", "HD", "EPS")]
     + [{"SOPClassUID": CLASS + name} for name in ("2.1", "3.1", "5.1", "1.3")]
     + [{"context": text} for text in ("Right sided precordial leads", "Derived 12-lead ECG from EASI", "Mason-Likar")]
-    + [{"StudyDescription": text} for text in ("Stress ECG", "Bruce protocol", "Exercise ECG", "Posterior ECG")]
+    + [
+        {"StudyDescription": text}
+        for text in (
+            "Stress ECG",
+            "Bruce protocol",
+            "Exercise ECG",
+            "Posterior ECG",
+            "Stress test, chest pain",
+            "Vectorcardiogram",
+            "EASI",
+            "right precordial leads",
+            "Ergometrie",
+            "Belastungs-EKG",
+            "Holter",
+        )
+    ]
     + [{"context": "Exercise, stage 2"}, {"StudyDescription": "ECG right-sided leads"}, {"ProtocolName": "V3R V4R"}],
 )
 def test_another_kind_of_recording_is_noted(tmp_path, elements):
@@ -149,7 +164,8 @@ def test_a_doubtful_header_is_a_check_and_one_note(tmp_path):
      *[{"StudyDescription": text} for text in (
          "ECG w/o stress", "no exercise", "Stress ulcer", "acute stress reaction", "Dr. Bruce", "Holter clinic",
          "ECG EASI off", "Mason-Likar off", "ECG; no posterior leads", "posterior ECG changes",
-         "posterior ECG leads not recorded", "12 Lead ECG Rest; Ergometer lab")]],
+         "posterior ECG leads not recorded", "12 Lead ECG Rest; Ergometer lab", "Treadmill test tomorrow",
+         "ECG before exercise test", "Treadmill room", "Stress test scheduled", "Exercise lab")]],
 )  # fmt: skip
 def test_a_resting_ecg_has_no_note(tmp_path, elements):
     recording = read_ecg(changed(write_ecg_dicom(tmp_path / "ecg.dcm", [coded_group()]), **elements))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..utils.errors import InputRefusedError
-from .ecg_header_words import AT_REST, NOT_PRE, findings_of_words
+from .ecg_header_words import findings_of_words
 from .ecg_recording import normalise_lead_name
 
 LOWEST_HZ, HIGHEST_HZ = 1.0, 30.0
@@ -26,29 +26,9 @@ _MIXED_CLASSES = {"1.3": "ambulatory ECG", "2.1": "hemodynamic", "3.1": "electro
 """End of a storage class -> its waveforms, which may hold a resting ECG too."""
 _AVERAGE = re.compile(r"\b(?:median|average|averaged|mean|template|representative)\b", re.IGNORECASE)
 """Words of a Multiplex Group Label for a beat that was averaged."""
-_NOT_DENIED = r"(?<!\bno )(?<!\bnot )(?<!\bnon[- ])(?<!w/o )(?<!\bwithout )"
-_EXERCISE = re.compile(
-    rf"{NOT_PRE}(?:{_NOT_DENIED}\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
-    rf"|{_NOT_DENIED}\b(?:treadmill|exercise(?!\W+(?:intoler|clinic))|holter(?!\W+(?:clinic|room|lab|unit|dep)))\b"
-    r"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\bmodified bruce\b|\bergomet|\bbelastung(?!s\W?dys)"
-    r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
-    r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b)",
-    re.IGNORECASE,
-)
-"""Words of a header for an ECG of a patient who is not at rest. "Recovery" and "ambulatory" alone name places, too."""
-_ELECTRODES = re.compile(
-    rf"{_NOT_DENIED}(?:\bright[- ](?:sided|precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
-    r"|\bright[- ]sided (?:12|V)"
-    r"|\bposterior (?:chest )?(?:leads?|ecg|ekg|electrodes?)\b(?!\W+change)|\bV3R\b|\bV4R\b|\bleads? V[789]\b|\bEASI\b"
-    r"|\bfrank (?:leads?|xyz|system)\b|\bXYZ leads?\b|\bderived (?:12|twelve)|\bvectorcardio|\bmason\W?likar\b|\bnehb\b"
-    r"|\b(?:arm|limb|leg) electrodes? (?:exchanged|reversed)\b)(?!\W+(?:leads?\W+)?(?:off|not)\b)",
-    re.IGNORECASE,
-)
-"""Words for electrodes in other places than those of the twelve leads, or for leads that were computed."""
 _PREFILTER = re.compile(r"\b(HP|LP)\s*[:=]\s*(\d{1,4}(?:\.\d{1,4})?)\s*HZ")
 """Ends of a filter in the header of an EDF file: "HP:0.05Hz LP:150Hz"."""
-_FREE_TEXTS = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
-_NOT_AT_REST = "the header names an exercise test or an ambulatory recording; the model knows ECGs at rest"
+_TITLES = ("StudyDescription", "SeriesDescription", "ProtocolName", "PerformedProcedureStepDescription")
 
 
 def refuse_other_waveforms(dataset: Any, item: str) -> None:
@@ -87,15 +67,6 @@ def header_findings(
         text = "the label of the waveforms names an averaged beat: is this the recorded rhythm?"
         findings.append(_finding("ecg_averaged_beat", text))
     findings += filter_findings(*filters)
-    texts = "\n".join([*(str(dataset.get(name) or "") for name in _FREE_TEXTS), *_context_texts(dataset)])
-    if _EXERCISE.search(texts) and not AT_REST.search(texts):
-        findings.append(_finding("ecg_not_at_rest", _NOT_AT_REST))
-    if _ELECTRODES.search(texts):
-        text = (
-            "the header names other electrodes than those of the standard twelve leads, or computed leads: make sure "
-            "that the leads are what their names say"
-        )
-        findings.append(_finding("ecg_other_electrodes", text))
     modality = _modality(dataset)
     if modality not in ECG_MODALITIES:
         shown = modality if re.fullmatch("[A-Z]{2}|EPS", modality) else "of another name"
@@ -111,9 +82,8 @@ def header_findings(
     ):
         text = "the header names a phantom of quality control or the breed of an animal: is this the ECG of a patient?"
         findings.append(_finding("ecg_not_a_patient", text))
-    of_words = findings_of_words([*texts.splitlines(), *_annotations(dataset)])
-    codes = {finding["code"] for finding in findings}
-    return findings + [finding for finding in of_words if finding["code"] not in codes]
+    titles = [*(str(dataset.get(name) or "") for name in _TITLES), *_context_texts(dataset)]
+    return findings + findings_of_words(_annotations(dataset), titles=titles)
 
 
 def filter_findings(lowest: float | None, highest: float | None) -> list[dict[str, str]]:

@@ -129,7 +129,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "ecg_other_electrodes",
-        r"\bright[- ]sided (?:(?:ecg|ekg) )?(?:leads?|electrodes?)\b|\bright[- ]sided (?:ecg|ekg|V)|"
+        r"\bright[- ]sided (?:(?:ecg|ekg|precordial|chest) )?(?:leads?|electrodes?)\b|\bright[- ]sided (?:ecg|ekg|V)|"
         r"\bposterior (?:(?:ecg|ekg) )?(?:leads?|electrodes?)\b(?!\W+change)|"
         r"\bposterior (?:ecg|ekg)\b(?!\W+(?:leads?|electrodes?|change))|"
         r"(?-i:\bV[3-6]R\b)|\bleads? V[789]\b|\bV7\W{1,3}V?9\b",
@@ -181,8 +181,32 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         _EXERCISE_PLANNED,
     ),
 )
-_WORDS = [(code, re.compile(words, re.I), re.compile(unless, re.I)) for code, words, unless in _PATTERNS]
-"""Code, the words that say it, and words of the same sentence that give them another meaning."""
+_TITLE_PATTERNS = (
+    (
+        "ecg_not_at_rest",
+        rf"{NOT_PRE}(?:\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
+        rf"|\b(?:treadmill|exercise(?!\W+(?:intoler|clinic))|holter)\b{_PLACE}"
+        rf"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\bmodified bruce\b|\bergomet\w*\b{_PLACE}|\bbelastung(?!s\W?dys)"
+        r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
+        r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b)",
+        rf"\b(?:previous(?:ly)?|prior|next|before|scheduled|planned)\b|{_EXERCISE_PLANNED}",
+    ),
+    (
+        "ecg_other_electrodes",
+        r"\bright[- ](?:precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b|\bright[- ]sided 12"
+        r"|\bEASI\b|\bfrank system\b|\bXYZ leads?\b|\bderived (?:12|twelve)\b|\bvectorcardio\w*|\bnehb\b",
+        _NEVER,
+    ),
+)
+"""Further words for a title, such as the description of a study: there one word says what the whole file is."""
+
+
+def _compiled(patterns: Iterable[tuple[str, str, str]]) -> list[tuple[str, re.Pattern[str], re.Pattern[str]]]:
+    """Compile the patterns of kinds: code, the words that say it, words of the sentence that change their meaning."""
+    return [(code, re.compile(words, re.I), re.compile(unless, re.I)) for code, words, unless in patterns]
+
+
+_WORDS, _TITLE_WORDS = _compiled(_PATTERNS), _compiled(_TITLE_PATTERNS)
 
 _NUMBER = r"(\d{1,4}(?:[.,]\d{1,4})?)"
 _HZ = rf"{_NUMBER}\s*Hz\b"
@@ -203,18 +227,25 @@ LEAST_LOW_PASS_HZ = 1.0
 """A low-pass below this leaves no ECG: the ends were exchanged or mean something else."""
 
 
-def findings_of_words(lines: Iterable[str]) -> list[dict[str, str]]:
+def findings_of_words(comments: Iterable[str], titles: Iterable[str] = ()) -> list[dict[str, str]]:
     """Return what free text says against a resting ECG, one entry of `EcgRecording.checks` for each kind.
 
     No text of the file is repeated, because it may name the patient.
 
     Args:
-        lines: comments, one statement or several in each.
+        comments: lines, one statement or several in each.
+        titles: names of the whole study, such as its description.
     """
-    statements = [line for line in _of_the_recording(lines) if not _ANSWERED_NO.search(line)]
+    titles = [line for title in titles for line in title.splitlines()]
+    statements = [line for line in _of_the_recording([*titles, *comments]) if not _ANSWERED_NO.search(line)]
     codes = {code for code, words, unless in _WORDS if any(_says(line, code, words, unless) for line in statements)}
     if any(AT_REST.search(line) for line in statements):
         codes.discard("ecg_not_at_rest")
+    names = [line for line in _shortened(titles) if not _ANSWERED_NO.search(line)]
+    at_rest = any(AT_REST.search(name) for name in names)
+    for code, words, unless in _TITLE_WORDS:
+        if any(_names(name, words, unless) for name in names) and not (at_rest and code == "ecg_not_at_rest"):
+            codes.add(code)
     return [{"code": code, "item": "ecg", "text": text} for code, text in _TEXTS.items() if code in codes]
 
 
@@ -249,26 +280,49 @@ def _hertz(ends: Iterable[str]) -> list[float]:
 
 
 def _of_the_recording(lines: Iterable[str]) -> list[str]:
-    """Keep the lines that may be about the recording, cut to a length, with single spaces."""
+    """Keep the lines that may be about the recording, as `_shortened` gives them."""
     kept = []
-    for line in list(lines)[:MAX_LINES]:
-        text = re.sub(r"\s+", " ", line[:MAX_LENGTH])  # a long gap would take the patterns long
+    for text in _shortened(lines):
         key = _KEY.match(text)
         if key is None or _NOT_OF_THE_RECORDING.search(key["key"]) is None:
             kept.append(text)
     return kept
 
 
+def _shortened(lines: Iterable[str]) -> list[str]:
+    """Cut lines to a length, with single spaces, because a long gap would take the patterns long."""
+    return [re.sub(r"\s+", " ", line[:MAX_LENGTH]) for line in list(lines)[:MAX_LINES]]
+
+
 def _says(line: str, code: str, words: re.Pattern[str], unless: re.Pattern[str]) -> bool:
     """Tell whether a line says one of the words of a kind, of this recording and without denying it."""
     for match in words.finditer(line):
-        before = line[max(0, match.start() - BEFORE) : match.start()]
-        if _DENIED_BEFORE.search(before) or _DENIED_BEHIND.match(line, match.end()) or _FINDING_IN.search(before):
+        sentence = _sentence(line, match)
+        if _denied(line, match) or unless.search(sentence):
             continue
-        sentence = re.split(r"[.;](?!\d)", before)[-1] + re.split(r"[.;](?!\d)", line[match.start() :])[0]
-        if not unless.search(sentence) and (code == "ecg_lead_off" or not _OTHER_TIME.search(sentence)):
+        if code == "ecg_lead_off" or not _OTHER_TIME.search(sentence):
             return True
     return False
 
 
-__all__ = ["AT_REST", "NOT_PRE", "filters_of_words", "findings_of_words"]
+def _names(title: str, words: re.Pattern[str], unless: re.Pattern[str]) -> bool:
+    """Tell whether a title has one of the words of a kind, without denying it. Symptoms beside it change nothing."""
+    return any(
+        not _denied(title, match) and not unless.search(_sentence(title, match)) for match in words.finditer(title)
+    )
+
+
+def _denied(line: str, match: re.Match[str]) -> bool:
+    """Tell whether the words around a match deny it, or say in which lead a finding was seen."""
+    before = line[max(0, match.start() - BEFORE) : match.start()]
+    denied = _DENIED_BEFORE.search(before) or _DENIED_BEHIND.match(line, match.end()) or _FINDING_IN.search(before)
+    return denied is not None
+
+
+def _sentence(line: str, match: re.Match[str]) -> str:
+    """Return the sentence around a match, with at most `BEFORE` letters before it."""
+    before = line[max(0, match.start() - BEFORE) : match.start()]
+    return re.split(r"[.;](?!\d)", before)[-1] + re.split(r"[.;](?!\d)", line[match.start() :])[0]
+
+
+__all__ = ["filters_of_words", "findings_of_words"]
