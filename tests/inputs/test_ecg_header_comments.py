@@ -147,6 +147,19 @@ def test_a_comment_of_a_wfdb_header_is_a_check_and_is_not_repeated(tmp_path) -> 
     assert read_ecg(stem).checks == []
 
 
+def test_lines_of_free_text_are_counted_in_a_note(tmp_path) -> None:
+    stem = write_wfdb(tmp_path, make_ecg(), list(LEADS))
+    header = stem.with_suffix(".hea")
+    plain = header.read_text()
+    header.write_text(
+        plain + "# Age: 71\n# Sex: Male\n# Dx: 426783006\n# Reason: chest pain\n# <subject_id>: 1\n# --\n"
+    )
+    assert read_ecg(stem).notes == []
+    header.write_text(plain + "# Age: 71\n# the cables were plugged in the wrong way round, Karen\n# cable: other\n")
+    (note,) = read_ecg(stem).notes
+    assert "2 line(s)" in note and "Karen" not in note
+
+
 def read_dicom_with(tmp_path, **elements):
     path = write_ecg_dicom(tmp_path / "ecg.dcm", [waveform_group(make_ecg() * 1000, list(LEADS), 500, "ORIGINAL")])
     dataset = pydicom.dcmread(path)

@@ -20,6 +20,10 @@ _NOT_OF_THE_RECORDING = re.compile(
     re.IGNORECASE,
 )
 """Begin of a key such as "Reason for admission": its value is no property of the recording."""
+_ENTRY_OF_A_PATIENT = re.compile(
+    r"(?:age|sex|gender|[hrds]x|race|ethnicity|weight|height|bmi|\w*id|\w*date|\w*time|leads?)$", re.IGNORECASE
+)
+"""Key of an entry such as "Age: 71" that is no sentence about the recording."""
 _DENIED_BEFORE = re.compile(
     r"\b(?:no|not|non|none|without|w/o|never|excluded?|exclude[sd]?|rule[sd]? out|r/o|negative for|absence of|free of|"
     r"unlike|instead of|except)\b[^.;,]*$",
@@ -249,6 +253,19 @@ def findings_of_words(comments: Iterable[str], titles: Iterable[str] = ()) -> li
     return [{"code": code, "item": "ecg", "text": text} for code, text in _TEXTS.items() if code in codes]
 
 
+def free_text_notes(comments: Iterable[str]) -> list[str]:
+    """Note how many comments are sentences, because this package knows only some words and a person reads all.
+
+    Args:
+        comments: as `findings_of_words` takes them.
+    """
+    keys = ((line, _KEY.match(line)) for line in _of_the_recording(comments) if re.search(r"[^\W\d_]", line))
+    sentences = [line for line, key in keys if key is None or _ENTRY_OF_A_PATIENT.match(key["key"]) is None]
+    if not sentences:
+        return []
+    return [f"the header has {len(sentences)} line(s) of free text, of which only some words are known: read them"]
+
+
 def filters_of_words(lines: Iterable[str]) -> tuple[float | None, float | None]:
     """Read the ends (Hz) of the strictest filter that free text states; None where it states none.
 
@@ -325,4 +342,4 @@ def _sentence(line: str, match: re.Match[str]) -> str:
     return re.split(r"[.;](?!\d)", before)[-1] + re.split(r"[.;](?!\d)", line[match.start() :])[0]
 
 
-__all__ = ["filters_of_words", "findings_of_words"]
+__all__ = ["filters_of_words", "findings_of_words", "free_text_notes"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..utils.errors import InputRefusedError
 from .ecg_header_findings import filter_findings
-from .ecg_header_words import filters_of_words, findings_of_words
+from .ecg_header_words import filters_of_words, findings_of_words, free_text_notes
 from .ecg_recording import Channel, EcgRecording, recording_from_channels, refuse_size
 from .ecg_wfdb_header import WfdbHeader, WfdbSignal, check_sizes, inside, read_comments, read_header
 from .input_limits import refusing
@@ -48,6 +48,7 @@ def read_wfdb(stem: Path, suffix: str = ".hea") -> EcgRecording:
             recording = recording_from_channels(channels, str(stem))
             comments = read_comments(header.path)
             recording.checks += filter_findings(*filters_of_words(comments)) + findings_of_words(comments)
+            recording.notes += free_text_notes(comments)
             return recording
     except InputRefusedError as error:
         # the recording is named as the caller named it, not by the file of a segment
