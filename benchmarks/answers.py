@@ -1,8 +1,9 @@
-"""Cost of answers beside encoding (rows 5 and 7).
+"""Cost of answers beside encoding, and of what a patient does not have (rows 5 to 7).
 
     OMP_NUM_THREADS=1 python benchmarks/answers.py --views 1 --pairs 3
 
 * Row 5: a full-size forward pass with labs, ECG and echo, against the three encoders alone.
+* Row 6: a patient with three of eleven views against one with all, echo alone; labs alone against the labs encoder.
 * Row 7: a task of eight candidates against one of two: whole forward passes. And the CPU time of all answers
   (a diagnosis, a prognosis and retrieval) for an encoded patient.
 """
@@ -18,6 +19,8 @@ from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.processing_tgmm import BERT_CASED_SIZE, bert_cased_tokenizer
 from tgmm_hf.utils.names import MODALITIES
 
+FEW_VIEWS = 3
+"""Views of the patient of row 6."""
 KINDS = ("sinus rhythm", "atrial fibrillation", "flutter", "block", "infarction", "hypertrophy", "pacing", "other")
 """Candidates of the task with eight answers."""
 
@@ -51,6 +54,27 @@ def inputs_of(config: TgmmConfig, views: int) -> dict[str, torch.Tensor]:
     }
 
 
+def missing_parts(model: TgmmModel, pairs: int) -> list[dict[str, Any]]:
+    """Measure whether what a patient lacks costs nothing: the rows 6 of the table."""
+    views = model.config.num_views
+    batch = inputs_of(model.config, views)
+    labs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    clips = batch["pixel_values_videos"]
+    few = torch.arange(views)[None] < FEW_VIEWS
+
+    def echo(mask: torch.Tensor) -> None:
+        model(pixel_values_videos=clips, view_mask=mask, task="two")
+
+    of_echo = alternate({"few": lambda: echo(few), "all": lambda: echo(batch["view_mask"])}, pairs)
+    of_labs = alternate(
+        {"model": lambda: model(**labs, task="two"), "encoder": lambda: model.labs_encoder(**labs)}, pairs * 3
+    )
+    return [
+        figure("6", f"echo: {FEW_VIEWS} of {views} views / all", _ratio(of_echo, "few", "all"), 0.26, at_most=True),
+        figure("6, labs", "labs alone / the labs encoder", _ratio(of_labs, "model", "encoder"), 1.08, at_most=True),
+    ]
+
+
 def main() -> None:
     """Measure, and print one JSON object."""
     parser = argument_parser(__doc__)
@@ -69,6 +93,7 @@ def main() -> None:
 
     with torch.inference_mode():
         whole = alternate({"encoders": encoders, "whole": lambda: model(**batch, task="two")}, arguments.pairs)
+        missing = missing_parts(model, min(arguments.pairs, 2))
         encoded = model.encode(**batch)
         names = ["hf_diagnosis", "hf_risk", *model.config.task_names("retrieval")]
         single = alternate(
@@ -82,6 +107,7 @@ def main() -> None:
     what = "forward pass with labs, ECG and echo"
     rows = [
         figure("5", f"{what} / the three encoders alone", _ratio(whole, "whole", "encoders"), 1.03, at_most=True),
+        *missing,
         figure("7", f"{what}: 8 candidates / 2", eight / two, 1.01, at_most=True),
         figure(
             "7, all", "CPU ms of the answers to all tasks, retrieval too, encoded before", single["all"]["cpu_ms"], 0

@@ -63,7 +63,7 @@ def benchmarks(shared: Path, scratch: Path) -> list[Benchmark]:
         Benchmark("echo_mvit", ["--clips", "1", "4", "--pairs", "2"], limit=420),
         Benchmark("echo_mvit_parts", ["--repeats", "3"], part_rows),
         Benchmark("st_mem", ["--batch-size", "8", "--pairs", "3"]),
-        Benchmark("answers", ["--views", "1", "--pairs", "3"]),
+        Benchmark("answers", ["--views", "1", "--pairs", "3"], limit=420),
         Benchmark("frozen_features_cache", ["--patients", "2", "--views", "3", "--batch-size", "2"], cache_rows),
         Benchmark("prediction", ["--patients", "24", "--pairs", "3", "--memory", "300", "2000"]),
         Benchmark("precision", ["--views", "1", "--repeats", "2"]),
