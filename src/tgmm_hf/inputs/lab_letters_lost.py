@@ -6,6 +6,9 @@ import string
 import unicodedata
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]{2,}")
+_LATIN_1_RUN = re.compile(r"(?=[\u00a1-\u00ff]*[\u00c0-\u00ff][\u00a1-\u00ff]*[\u00c0-\u00ff])[\u00a1-\u00ff]{4,}")
+"""Four neighbouring letters or signs with accents, two letters among them: no word has them, and a Chinese or Russian
+text that was read in a western encoding consists of them."""
 _CYRILLIC, _GREEK = r"[\u0400-\u04ff]", r"[\u0370-\u03ff]"
 _LATIN_LIKE_CYRILLIC = "(?:[aceopxyijks]+|[ABCEHIKMOPSTXY])"
 _CYRILLIC_LIKE_LATIN = "(?:[асеорхуіјѕ]+|[АВСЕНІКМОРЅТХУ])"
@@ -53,6 +56,8 @@ def foreign_letters(text: str) -> str | None:
     """
     if any(_is_misread(part) for part in _NOT_ASCII.findall(text)):
         return "letters that were read in a wrong encoding (UTF-8 as another one)"
+    if _LATIN_1_RUN.search(text):
+        return "letters that were read in a wrong encoding"
     if _TWO_ALPHABETS.search(text):
         return "words with letters of two alphabets"
     if _APART.search(text):
