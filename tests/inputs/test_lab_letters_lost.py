@@ -11,6 +11,7 @@ DAMAGED = [
     "гипepтензия", "инфарkт", "hypοtension", "ΧAΠ", "b'hypertension'", "Timestamp('2020-01-01')", "array(['CKD'])",
     "<__main__.Patient object at 0x7f1>", "aHlwZXJ0ZW5zaW9u",
     "\u00b8\u00df\u00d1\u00aa\u00d1\u00b9", "\u00c3\u00e8\u00ef\u00e5\u00f0\u00f2\u00ee\u00ed\u00e8\u00ff",
+    "\u0152\u0161\u0152\u00b3\u02c6\u00b3",
 ]  # fmt: skip
 WORDS = [
     "Größe normal, Spaß, «Öl», façade", "Naïve patient, Sjögren, Ménière, Guillain–Barré", "«Spaß», «groß»",

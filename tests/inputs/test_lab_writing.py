@@ -29,6 +29,7 @@ READ = [
     ("Potassium", "6.2 Critical", "6.2"), ("ALT", "35 (U/L)", "35"), ("Hemoglobin", "9.8 gm/dL", "9.8"),
     ("WBC", "7.5 x10(3)/uL", "7.5"), ("WBC", "7.5 /nl", "7.5"), ("WBC", "7.5 Tsd./µl", "7.5"),
     ("RBC", "4.5 /pl", "4.5"), ("RBC", "4.5 Mio./µl", "4.5"), ("RBC", "4.5 x10(6)/uL", "4.5"),
+    ("RBC", "4.5 10(12)/L", "4.5"),
     ("Platelet Count", "250 Giga/l", "250"), ("ALT", "35 UI/L", "35"), ("ALT", "35 unit/L", "35"),
     ("PTT", "33 Sek.", "33"), ("INR", "2.5 ratio", "2.5"), ("age", "65 岁", "65"),
     ("Platelet Count", "250\u00a0000 /µl", "250"), ("NTproBNP", "12\u202f500 ng/L", "12500"),
@@ -46,6 +47,7 @@ REFUSED = [
     ("Potassium", "4.1\u00a0140 mmol/L"), ("Potassium", "4.1\u00a0133"), ("HbA1c", "7.2 % (45 mmol/mol)"),
     ("weight", "81.6 kg (120 lb)"), ("Sodium", "138 mmol/L (133 mmol/L)"), ("height", "170 cm (5'9\")"),
     ("height", "170 cm (9'9\")"), ("age", "54 (M)"), ("Hemoglobin", "9.8 /nl"), ("Potassium", "4.1 (n/a)"),
+    ("weight", "179 lb 99 oz"),
     ("height", "67'"), ("height", '12"'), ("height", '98"'), ("height", '170"'), ("age", "90+ months"),
     ("age", "90+ 5"),
 ]  # fmt: skip

@@ -43,7 +43,7 @@ COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
 _NUMBER = re.compile(
-    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e³⁶⁹]|[^\s\d.,\-<>]).*))?"
+    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e(³⁶⁹]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(
     r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3}|(?i:high|low|hi|lo|critical))\*{0,3}|\*{1,3}|"

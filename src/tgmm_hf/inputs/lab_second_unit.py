@@ -10,7 +10,9 @@ _PAIR = re.compile(
     rf"(?P<first>{_NUMBER})\s*(?P<unit>[^\s\d()\[\]][^()\[\]]{{0,20}}?)\s*"
     rf"[(\[]\s*(?P<second>{_NUMBER})\s*(?P<other>[^\s\d()\[\]][^()\[\]]{{0,20}}?)\s*[)\]]"
 )
-_POUNDS_AND_OUNCES = re.compile(rf"(?P<pounds>\d+)\s*lbs?\.?\s*(?P<ounces>{_NUMBER})\s*oz\.?", re.IGNORECASE)
+_POUNDS_AND_OUNCES = re.compile(
+    r"(?P<pounds>\d+)\s*lbs?\.?\s*(?P<ounces>(?:1[0-5]|\d)(?:\.\d+)?)\s*oz\.?", re.IGNORECASE
+)
 OUNCES = 16
 """Ounces of a pound."""
 
