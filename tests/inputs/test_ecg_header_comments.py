@@ -110,6 +110,7 @@ NAMED_BESIDE_OTHER_WORDS = {
         "Arm leads reversed. No ST elevation", "Limb leads reversed, not corrected", "Limb leads reversed, chest pain",
         "No STEMI but limb leads reversed", "Lead reversal: yes. STEMI: no", "V1 and V2 swapped", "RA and LA swapped",
         "Limb leads reversed, previous ECG normal", "Limb leads reversed compared with previous ECG",
+        "Armelektroden verpolt", "Elektroden an den Armen vertauscht", "Inversion d'\u00e9lectrodes",
         "Elektroden vertauscht", "Verpolung der Armelektroden", "Inversion des \u00e9lectrodes", "左右手电极接反",
     ],
     "ecg_lead_off": ["V6 off. No artefact", "V1 electrode off, not replaced", "lead V3 off (no contact)",
@@ -131,7 +132,8 @@ GOOD_BESIDE_OTHER_WORDS = [
     "Pain during treadmill exercise",
     "Zustand nach Ergometrie", "Ergometrie negativ", "Treadmill 2018: negative", "Holter 2019: no AF",
     "Pt had stress ECG at outside hospital", "RV lead off", "Pacemaker: atrial lead disconnected",
-    "Keine Verpolung der Elektroden", "电极无接反", "Last ECG: limb leads reversed", "High precordial voltage",
+    "Keine Verpolung der Elektroden", "Keine Elektroden vertauscht",
+    "电极无接反", "Last ECG: limb leads reversed", "High precordial voltage",
     "Mean HR computed from 3 beats", "Report scanned from paper", "INR normalized to 1", "Min-max heart rate 55-130",
     "HP 0.05 Hz LP 150 Hz", "band-pass 5-15 Hz used for R peaks",
 ]  # fmt: skip
@@ -183,7 +185,8 @@ def test_a_title_of_another_recording_is_found(title: str) -> None:
     "title",
     ["Cardiac stress lab", "Exercise physiology dept", "ECG, chest pain with exercise",
      "Clearance for exercise program",
-     "Dr. Holter", "ECG referred by Dr Stress", "EASI Hospital ECG", "EKG bei Belastungsangina", "Angor d'effort",
+     "Dr. Holter", "Stress test cancelled",
+     "ECG referred by Dr Stress", "EASI Hospital ECG", "EKG bei Belastungsangina", "Angor d'effort",
      "Exercise-induced asthma, ECG", "常规心电图", "ECG avant \u00e9preuve d'effort"],
 )  # fmt: skip
 def test_a_title_with_like_words_is_not_marked(title: str) -> None:

@@ -73,7 +73,8 @@ _END = r"(?=\W*$|\s*[,;.)])"
 """Behind an age: nothing else is said, as of a pregnancy or an infarct."""
 _ANIMAL = r"(?:canine|feline|equine|murine|bovine|ovine)"
 _EXERCISE_PLANNED = (
-    r"\b(?:requested|ordered|booked|tomorrow|follows|to follow|geplant|vorgesehen|empfohlen)\b|"
+    r"\b(?:requested|ordered|booked|cancel\w*|declined|refused|tomorrow|follows|to follow|geplant|vorgesehen|"
+    r"empfohlen)\b|"
     r"\b(?:vor|zur|zum) (?:der |dem )?ergomet|\bnach\b.*\b(?:19|20)\d\d\b|\bzustand nach\b|"
     r"\bhad (?:an? )?(?:stress|exercise|treadmill|holter)\b|\b(?:capacity|tolerance(?! test))\b|"
     r"\b(?:treadmill|ergomet\w*|holter|stress(?: test| ecg| ekg)?)\W+(?:19|20)\d\d\b(?!-)"
@@ -139,8 +140,8 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         r"\b(?:reconstructed|synthesi[sz]ed|computed|derived|transformed) (?:by|with|using) dower\b|"
         r"\b(?:reconstructed|synthesi[sz]ed|computed|derived) from (?:frank|xyz|"
         r"(?:[2-7]|two|three|four|five)[- ](?:\w+ )?(?:leads?|channels?|electrodes?))\b|"
-        r"\b(?:elektroden|ableitungen|kabel)\W+(?:\w+\W+)?(?:vertauscht|verpolt)\b|\w*elektroden vertauscht\b|"
-        r"\bverpolung\b|\binversion d\w+ (?:\w+ )?(?:\u00e9lectrodes|d\u00e9rivations)\b|"
+        r"(?:elektroden|ableitungen|kabel)\b[^.;,]{0,30}\b(?:vertauscht|verpolt)\b|\bverpolung\b|"
+        r"\binversion d\w*\W(?:\w+ )?(?:\u00e9lectrodes|d\u00e9rivations)\b|"
         r"(?:\u7535\u6781|\u5bfc\u8054)[^\s\u65e0\u672a]*(?:\u63a5\u53cd|\u53cd\u63a5)",
         _NEVER,
     ),
