@@ -267,3 +267,61 @@ def test_a_pipe_or_a_directory_in_the_place_of_a_table_is_called_so(tmp_path: Pa
     for name, words in (("pipe.csv", "a pipe"), ("folder.csv", "is a directory"), ("none.csv", "does not exist")):
         with pytest.raises(CohortTableError, match=words):
             read_table(tmp_path / name)
+
+
+TITLED = "id,patient_id,split,labs.Sodium\n1,1,test,140\n2,2,train,141\n"
+
+
+@pytest.mark.parametrize(
+    "title", ["Laboratory export, March", '"Laboratory export, 2024"', "Ward 3, bed\n\nExport; part 1"]
+)
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_title_with_a_comma_is_left_out(title: str, sign: str, tmp_path: Path) -> None:
+    table = read_cohort_table(write(tmp_path / "c.csv", f"{title}\n{TITLED.replace(',', sign)}".encode()))
+    assert [row.labs for row in table.rows] == [{"Sodium": "140"}, {"Sodium": "141"}]
+    assert any("left out as a title" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Creatinine in umol/L, sodium in mmol/L\n" + TITLED, "Creatinine in micromol per litre\n" + TITLED,
+     "\u5355\u4f4d SI, all\n" + TITLED, TITLED.replace("140", "1,40"), "a,b,c\n" + TITLED, "1,2\n" + TITLED],
+)  # fmt: skip
+def test_a_line_with_commas_above_the_header_that_matters_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CohortTableError):
+        read_cohort_table(write(tmp_path / "c.csv", text.encode()))
+
+
+def test_a_header_with_more_commas_than_semicolons_is_read(tmp_path: Path) -> None:
+    header = (
+        "id;patient_id;split;labs.Calcium, Total;labs.Cholesterol, LDL, Calculated;labs.Creatine Kinase, MB Isoenzyme"
+    )
+    row = read_cohort_table(write(tmp_path / "c.csv", f"{header}\n1;1;test;9.2;130;4\n".encode())).rows[0]
+    assert row.labs["Calcium, Total"] == "9.2" and len(row.labs) == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("12.500 H", "12500 H"), ("12.500 ng/l ++", "12500 ng/l ++"), ("*12.500 ng/l", "*12500 ng/l"),
+     ("12.500 ng/l (0-125)", "12500 ng/l (0-125)"), (">35.000 ng/l (H)", ">35000 ng/l (H)"),
+     ("1.250,5 U/l HH", "1250.5 U/l HH"), ("1,25 mg/dl (0,5-1,2)", "1.25 mg/dl (0.5-1.2)"),
+     ("< 0,3 mg/dl", "< 0.3 mg/dl"),     ("1,72 m", "1.72 m"), ("33,1 Sek.", "33.1 Sek."),
+     ("7,5 10^9/L", "7.5 10^9/L"), ("7,2 %", "7.2 %"),
+     ("27,4 kg/m\u00b2", "27.4 kg/m\u00b2"), ("4,1 (3,5-5,1) mmol/l", "4.1 (3.5-5.1) mmol/l"),
+     ("12.03.2026", "12.03.2026"), ("250.00 diabetes", "250.00 diabetes"), ("Bisoprolol 2,5 mg", "Bisoprolol 2,5 mg"),
+     ("1,2,3", "1,2,3"), ("08:15:01,500", "08:15:01,500")],
+)  # fmt: skip
+def test_a_result_with_its_unit_or_mark_is_read_with_the_named_decimal_sign(
+    written: str, meant: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "c.csv", f"id;patient_id;split;labs.NTproBNP\n1;1;test;{written}\n".encode())
+    assert read_cohort_table(path, table_format=TableFormat(decimal=",")).rows[0].labs == {"NTproBNP": meant}
+
+
+@pytest.mark.parametrize("written", ["1,25 mg/dl", "1,25 H", "<0,3 mg/dl", "1,25 (0,5-1,2)"])
+def test_a_comma_beside_a_unit_asks_for_the_decimal_sign(written: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", f"id;patient_id;split;labs.Creatinine\n1;1;test;{written}\n".encode())
+    with pytest.raises(CohortTableError, match="--decimal"):
+        read_cohort_table(path)
+    path = write(tmp_path / "d.csv", b"id;patient_id;split;labs.drug history\n1;1;test;5,000 units heparin\n")
+    assert read_cohort_table(path).rows[0].labs == {"drug history": "5,000 units heparin"}

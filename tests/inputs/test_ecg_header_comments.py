@@ -105,7 +105,44 @@ GOOD_TOO = [
     "Filter 0.05-150 Hz, AC notch 50 Hz", "bandpass 0.05-150 Hz", "QRS-detection, filter 5-15 Hz", "Filter 0,05-35 Hz",
     "Filter 0.05-150 Hz, muscle filter 25-35 Hz", "Filter 0.5-20 Hz off", "respiration low pass 2 Hz",
 ]  # fmt: skip
-PAIRS = [(code, text) for kinds in (NAMED, NAMED_TOO) for code, texts in kinds.items() for text in texts]
+NAMED_BESIDE_OTHER_WORDS = {
+    "ecg_other_electrodes": [
+        "Arm leads reversed. No ST elevation", "Limb leads reversed, not corrected", "Limb leads reversed, chest pain",
+        "No STEMI but limb leads reversed", "Lead reversal: yes. STEMI: no", "V1 and V2 swapped", "RA and LA swapped",
+        "Limb leads reversed, previous ECG normal", "Limb leads reversed compared with previous ECG",
+        "Armelektroden verpolt", "Elektroden an den Armen vertauscht", "Inversion d'\u00e9lectrodes",
+        "Elektroden vertauscht", "Verpolung der Armelektroden", "Inversion des \u00e9lectrodes", "左右手电极接反",
+    ],
+    "ecg_lead_off": ["V6 off. No artefact", "V1 electrode off, not replaced", "lead V3 off (no contact)",
+                     "electrode fell off"],
+    "ecg_not_a_patient": ["Simulated ECG, angina scenario", "Synthetic ECG; pathology: none", "Dog, 8 years"],
+    "ecg_not_at_rest": [
+        "Bruce stage 3, chest pain", "Peak exercise. ST depression: no", "ST depression during exercise",
+        "Exercise stage 4, stopped for dyspnea",
+    ],
+    "patient_not_adult": ["Age: 3 months. No murmur", "newborn"],
+    "ecg_processed": ["z-scored, history unknown", "Scaled to 0-1", "min-max normalized", "digitized from paper chart"],
+    "ecg_averaged_beat": ["Averaged beat. No PVC"],
+    "ecg_filter": ["HP 5 Hz LP 20 Hz"],
+}  # fmt: skip
+GOOD_BESIDE_OTHER_WORDS = [
+    "Patient 32 weeks pregnant", "Male, 3 days post op", "Female, 34 weeks gestation", "2 weeks old LBBB",
+    "Patient 2 days in ICU", "Has a 3 months old baby", "MI age: 2 weeks", "Post partum day 3, newborn 3 days",
+    "Nausea during exercise", "Blackout during exercise", "Presyncope during exercise",
+    "Pain during treadmill exercise",
+    "Zustand nach Ergometrie", "Ergometrie negativ", "Treadmill 2018: negative", "Holter 2019: no AF",
+    "Pt had stress ECG at outside hospital", "RV lead off", "Pacemaker: atrial lead disconnected",
+    "Keine Verpolung der Elektroden", "Keine Elektroden vertauscht",
+    "电极无接反", "Last ECG: limb leads reversed", "High precordial voltage",
+    "Mean HR computed from 3 beats", "Report scanned from paper", "INR normalized to 1", "Min-max heart rate 55-130",
+    "HP 0.05 Hz LP 150 Hz", "band-pass 5-15 Hz used for R peaks",
+]  # fmt: skip
+PAIRS = [
+    (code, text)
+    for kinds in (NAMED, NAMED_TOO, NAMED_BESIDE_OTHER_WORDS)
+    for code, texts in kinds.items()
+    for text in texts
+]
 
 
 def codes_of(*lines: str) -> list[str]:
@@ -118,7 +155,7 @@ def test_words_against_the_ecg_are_found(code: str, text: str) -> None:
     assert code in codes_of("Age: 71", text)
 
 
-@pytest.mark.parametrize("text", GOOD + GOOD_TOO)
+@pytest.mark.parametrize("text", GOOD + GOOD_TOO + GOOD_BESIDE_OTHER_WORDS)
 def test_words_of_good_headers_are_not_marked(text: str) -> None:
     assert codes_of(text) == []
 
@@ -128,6 +165,32 @@ def test_a_line_with_a_long_gap_is_read_quickly() -> None:
     assert codes_of("species" + " " * 3000 + "unknown") == []
     assert codes_of("lead" + " " * 900 + "V3  off") == ["ecg_lead_off"]
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("line", ["Resting ECG: normal sinus rhythm", "ST normal at rest"])
+def test_another_line_about_rest_does_not_hide_an_exercise(line: str) -> None:
+    assert codes_of("Peak exercise stage 4", line) == ["ecg_not_at_rest"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Langzeit-EKG", "LZ-EKG", "Spiroergometrie", "\u00c9preuve d'effort", "运动平板试验", "动态心电图", "TMT", "SAECG",
+     "Exercise tolerance test", "Stress ECG before surgery", "ECG right sided"],
+)  # fmt: skip
+def test_a_title_of_another_recording_is_found(title: str) -> None:
+    assert len(findings_of_words([], [title])) == 1
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Cardiac stress lab", "Exercise physiology dept", "ECG, chest pain with exercise",
+     "Clearance for exercise program",
+     "Dr. Holter", "Stress test cancelled",
+     "ECG referred by Dr Stress", "EASI Hospital ECG", "EKG bei Belastungsangina", "Angor d'effort",
+     "Exercise-induced asthma, ECG", "常规心电图", "ECG avant \u00e9preuve d'effort"],
+)  # fmt: skip
+def test_a_title_with_like_words_is_not_marked(title: str) -> None:
+    assert findings_of_words([], [title]) == []
 
 
 def test_exchanged_ends_of_a_filter_are_one_finding() -> None:

@@ -10,9 +10,13 @@ DAMAGED = [
     "HÃ¤morrhagie, Bluthochdruck", "FurosÃ©mide", "patientâ€™s diabetes", "hypеrtension", "h y p e r t e n s i o n",
     "гипepтензия", "инфарkт", "hypοtension", "ΧAΠ", "b'hypertension'", "Timestamp('2020-01-01')", "array(['CKD'])",
     "<__main__.Patient object at 0x7f1>", "aHlwZXJ0ZW5zaW9u",
+    "\u00b8\u00df\u00d1\u00aa\u00d1\u00b9", "\u00c3\u00e8\u00ef\u00e5\u00f0\u00f2\u00ee\u00ed\u00e8\u00ff",
+    "\u0152\u0161\u0152\u00b3\u02c6\u00b3",
 ]  # fmt: skip
 WORDS = [
     "Größe normal, Spaß, «Öl», façade", "Naïve patient, Sjögren, Ménière, Guillain–Barré", "«Spaß», «groß»",
+    "HIPERTENS\u00c3O, CORA\u00c7\u00c3O, h\u00e6\u00f0\u00f3ttur, \u00b7\u00b7\u00b7\u00b7 cr\u00e9\u00e9e",
+    "高血压，糖尿病",
     "T wave at 38 °C ± 2, 5 µg", "hepatitis A B C, vitamin A D E K", "aspirin, aspirin, aspirin", "ХОБЛ, COVID-19",
     "DiphenhydrAMINE, hydrOXYzine, LevOCARNitine", "(array) of b'c d'e findings",
     "гепатитC", "COVIDпневмония", "C H F N Y H A", "TNFα, NFκB, TGFβR, IFNγR, IgGκ, β2-Mikroglobulin",
@@ -70,3 +74,13 @@ def test_a_list_of_missing_entries_is_a_missing_cell(written: str) -> None:
 def test_a_dose_is_no_ethnicity() -> None:
     assert text_doubt("ethnicity", "furosemide 40 mg") is not None
     assert text_doubt("ethnicity", "2 or more races") is None
+
+
+@pytest.mark.parametrize("written", ["#REF!", "#N/A; #VALUE!", "hypertension; #NAME?"])
+def test_an_error_of_a_spreadsheet_among_words_is_refused(written: str) -> None:
+    row = LabsText.from_row({HISTORY: written})
+    assert not row.cells and row.refused
+
+
+def test_a_number_sign_before_a_word_is_used() -> None:
+    assert not LabsText.from_row({HISTORY: "#1 hypertension, # of tibia"}).refused

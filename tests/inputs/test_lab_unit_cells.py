@@ -45,7 +45,7 @@ def test_what_is_no_unit_is_left_as_a_cell_of_its_own(unit):
         *[("INR", 1.2, text, False) for text in ("-", "ratio", "1", "INR", "n.a.", "N/A", "Ratio", "{ratio}")],
         *[("Sodium", 140, text, False) for text in ("unknown", ".")],
         *[("Sodium", 140, text, True) for text in ("mmol", "see report", "m")],
-        ("Hematocrit", 40, "Vol%", True),
+        ("Hematocrit", 40, "Vol", True),
         ("glucose", 100, "ICU", True),
         ("age", 54, "M", True),
         ("age", 54, "w", True),

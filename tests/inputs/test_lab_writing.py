@@ -21,6 +21,18 @@ READ = [
     ("height", "5'07\"", "170"), ("height", '67"', "170"), ("height", "67''", "170"),
     ("height", "5'7\" (170 cm)", "170"), ("height", "5 ft 7 in (1.70 m)", "170"), ("height", '67" (171 cm)', "170"),
     ("age", "90+ years", "90"),
+    ("% Hemoglobin A1c", "7.2 % (55 mmol/mol)", "7.2"), ("HbA1c", "55 mmol/mol (7.2 %)", "7.18"),
+    ("Creatinine", "88 µmol/L (1.0 mg/dL)", "0.995"), ("weight", "81.6 kg (180 lb)", "81.6"),
+    ("weight", "81.6 kg (179 lb 14.4 oz)", "81.6"), ("height", "170.2 cm (5' 7\")", "170.2"),
+    ("height", "1.702 m (5' 7\")", "170.2"), ("height", "170 cm (67 in)", "170"),
+    ("Potassium", "5.6 High", "5.6"), ("Potassium", "3.2 Low mmol/L", "3.2"), ("Sodium", "128 mmol/L (Low)", "128"),
+    ("Potassium", "6.2 Critical", "6.2"), ("ALT", "35 (U/L)", "35"), ("Hemoglobin", "9.8 gm/dL", "9.8"),
+    ("WBC", "7.5 x10(3)/uL", "7.5"), ("WBC", "7.5 /nl", "7.5"), ("WBC", "7.5 Tsd./µl", "7.5"),
+    ("RBC", "4.5 /pl", "4.5"), ("RBC", "4.5 Mio./µl", "4.5"), ("RBC", "4.5 x10(6)/uL", "4.5"),
+    ("RBC", "4.5 10(12)/L", "4.5"),
+    ("Platelet Count", "250 Giga/l", "250"), ("ALT", "35 UI/L", "35"), ("ALT", "35 unit/L", "35"),
+    ("PTT", "33 Sek.", "33"), ("INR", "2.5 ratio", "2.5"), ("age", "65 岁", "65"),
+    ("Platelet Count", "250\u00a0000 /µl", "250"), ("NTproBNP", "12\u202f500 ng/L", "12500"),
     ("age", "90 + yrs", "90"), ("age", "90+ years old", "90"),
 ]  # fmt: skip
 REFUSED = [
@@ -32,6 +44,10 @@ REFUSED = [
     *((column, grade) for column in ("Albumin", "Lactate", "Uric Acid")
       for grade in ("3 +", "2 +++", "1+", "2++", "2 ++", "1 (+)", "3(++)", "3 H +")),
     ("height", "5'7\" (175 cm)"), ("height", "5'7\" (67 in)"), ("height", "5'7\" (170)"), ("height", "5'012\""),
+    ("Potassium", "4.1\u00a0140 mmol/L"), ("Potassium", "4.1\u00a0133"), ("HbA1c", "7.2 % (45 mmol/mol)"),
+    ("weight", "81.6 kg (120 lb)"), ("Sodium", "138 mmol/L (133 mmol/L)"), ("height", "170 cm (5'9\")"),
+    ("height", "170 cm (9'9\")"), ("age", "54 (M)"), ("Hemoglobin", "9.8 /nl"), ("Potassium", "4.1 (n/a)"),
+    ("weight", "179 lb 99 oz"),
     ("height", "67'"), ("height", '12"'), ("height", '98"'), ("height", '170"'), ("age", "90+ months"),
     ("age", "90+ 5"),
 ]  # fmt: skip
@@ -61,6 +77,9 @@ def test_another_specimen_behind_a_comma_is_another_column(name: str) -> None:
     ("word", "letter"),
     [
         ("weiblich", "F"),
+        ("weibl.", "F"),
+        ("女", "F"),
+        ("男", "M"),
         ("Frau", "F"),
         ("femme", "F"),
         ("mujer", "F"),

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tgmm_hf.data.decimal_cells import has_decimal_comma, with_decimal_point
 from tgmm_hf.data.parquet_rows import read_parquet_rows
+from tgmm_hf.data.table_separators import SEPARATORS, filled_cells, header_line, separator_of
 from tgmm_hf.utils.csv_files import plain_cell
 from tgmm_hf.utils.errors import TgmmError
 
@@ -48,18 +50,13 @@ UNITS_KEY = b"tgmm_units"
 """Key of a Parquet table's metadata: the unit system of its laboratory values, for numbers without a unit."""
 NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views")
 """Columns whose cells are never numbers with a decimal sign."""
-MAX_TITLES = 3
-"""Largest number of lines above the header that are taken for a title."""
 _UNIT_WORDS = re.compile(
-    r"\b(?:units?|SI|US|conventional|konventionell\w*|einheit(?:en)?|unit[\u00e9e]s?|[mun\u00b5\u03bc]?mol|m?g|mEq)\b"
-    r"|/\s?d?L\b",
+    r"\b(?:units?|SI|US|conventional|konventionell\w*|einheit(?:en)?|unit[\u00e9e]s?|\w*mol|m?g|mEq)\b"
+    r"|/\s?d?L\b|\u5355\u4f4d",
     re.IGNORECASE,
 )
 """Words of a title that may say how the values are to be read."""
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-"""Signs between columns beside the comma, in words."""
 _STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
-_COMMA_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d+,\d+\s*")
 _UNIT = r"(?:\s*(?:%|[^\s\d.,;]*/\S+))?\s*"
 _GROUPED_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?" + _UNIT)
 """A number whose thousands are set apart by points, where the comma is the decimal sign: 5.210 or 1.250,5."""
@@ -266,10 +263,10 @@ def _without_titles(path: Path, text: str) -> tuple[str, list[str]]:
     Raises:
         CohortTableError: If a title may name a unit or a unit system, because the values depend on it.
     """
-    number, header = _header_line(text)
+    number, header = header_line(text)
     titles = text.split("\n", number)[:number]
     is_header = not any(_STARTS_AS_NUMBER.match(cell) for cell in header) and len(set(header)) == len(header)
-    if not any(map(_cells_of, titles)) or not is_header:
+    if not any(map(filled_cells, titles)) or not is_header:
         return text, []
     if any(_UNIT_WORDS.search(line) for line in titles):
         raise CohortTableError(
@@ -278,32 +275,6 @@ def _without_titles(path: Path, text: str) -> tuple[str, list[str]]:
         )
     note = f"{number} line(s) above the header hold one text each and were left out as a title"
     return text.split("\n", number)[number], [note]
-
-
-def _header_line(text: str) -> tuple[int, list[str]]:
-    """Find the first line with two filled cells or more. A title may hold a tab or a vertical bar.
-
-    Tabs and bars of a line are signs of a title if they do not split the whole table, and the line with the first
-    comma or semicolon holds none.
-
-    Returns:
-        The number of the line, counted from 0, and its filled cells; line 0 if no line has two cells.
-    """
-    lines = text.split("\n", MAX_TITLES + 1)[: MAX_TITLES + 1]
-    by_comma = next((index for index, line in enumerate(lines) if len(_cells_of(line, ",;")) > 1), None)
-    by_any = next((index for index, line in enumerate(lines) if len(_cells_of(line)) > 1), 0)
-    if by_comma is None or by_comma == by_any or re.search(r"[\t|]", lines[by_comma]):
-        return by_any, _cells_of(lines[by_any])
-    table = text.split("\n", by_any)[by_any]
-    if any(sign in lines[by_any] and _cells_by(sign, table) for sign in "\t|"):
-        return by_any, _cells_of(lines[by_any])
-    return by_comma, _cells_of(lines[by_comma], ",;")
-
-
-def _cells_of(line: str, signs: str = ",;\t|") -> list[str]:
-    """Split a line at any of the signs, and leave out empty cells."""
-    cells = re.split(f"[{re.escape(signs)}]", line.strip().strip('"'))
-    return [cell.strip() for cell in cells if cell.strip()]
 
 
 def first_few(items: list[Any], limit: int = 5) -> str:
@@ -374,39 +345,6 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(usual)
 
 
-def separator_of(text: str) -> str:
-    """Find the sign between the columns by the header: a comma if no other sign gives more columns.
-
-    A name such as "Calcium, Total" may hold a comma. So a tab or a vertical bar in the header wins if it splits all
-    rows into as many cells as the header, and no other sign splits them so into more cells. If the header has neither
-    a comma nor a semicolon, it wins too.
-    """
-    header = next(iter(text.splitlines()), "")
-    rare_signs = [sign for sign in ("\t", "|") if sign in header]
-    if rare_signs:
-        by_sign = {sign: _cells_by(sign, text) for sign in (*rare_signs, ",", ";") if sign in header}
-        best = max(by_sign, key=lambda sign: by_sign[sign])  # the first one of several
-        if by_sign[best] and best in rare_signs:
-            return best
-        if by_sign.get("\t") == 0 and all("\t" in line for line in text.splitlines() if line.strip()):
-            return "\t"  # rows of different length, which the caller refuses
-    if "," not in header and ";" not in header:
-        return rare_signs[0] if rare_signs else ","
-    by_sign = {sign: len(next(csv.reader([header], delimiter=sign), [])) for sign in (",", ";")}
-    return ";" if by_sign[";"] > by_sign[","] else ","
-
-
-def _cells_by(sign: str, text: str) -> int:
-    """Count the cells of each row if a sign stands between the columns; 0 if the rows differ or have one cell."""
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
-        counts = {len(cells) for cells in rows if any(cell.strip() for cell in cells)}
-    except csv.Error:
-        return 0
-    number = counts.pop() if len(counts) == 1 else 0
-    return number if number > 1 else 0
-
-
 def _with_decimal_points(
     path: Path, names: list[str], rows: list[list[str]], separator: str, table_format: TableFormat
 ) -> list[list[str]]:
@@ -418,15 +356,18 @@ def _with_decimal_points(
     """
     is_number = [name not in NO_NUMBERS for name in names]
     if table_format.decimal == ",":
-        with_point = _rows_with(_POINT_NUMBER, rows, is_number, _GROUPED_NUMBER)
+        with_point = _rows_with(_has_decimal_point, rows, is_number)
         if with_point:
             raise CohortTableError(
                 path.name,
                 f"the comma was named as decimal sign, but {len(with_point)} row(s) hold numbers with a decimal point "
                 f"(row {first_few(with_point)}). Write all numbers in one way.",
             )
-        return [[_with_point(cell) if may else cell for may, cell in zip(is_number, row, strict=True)] for row in rows]
-    with_comma = _rows_with(_COMMA_NUMBER, rows, is_number)
+        return [
+            [with_decimal_point(cell) if may else cell for may, cell in zip(is_number, row, strict=True)]
+            for row in rows
+        ]
+    with_comma = _rows_with(has_decimal_comma, rows, is_number)
     if separator != "," and with_comma:
         raise CohortTableError(
             path.name,
@@ -436,25 +377,17 @@ def _with_decimal_points(
     return rows
 
 
-def _with_point(cell: str) -> str:
-    """Write a number whose decimal sign is a comma with a point; any other text comes back as it is."""
-    if _GROUPED_NUMBER.fullmatch(cell):
-        cell, point, decimals = cell.partition(",")
-        return cell.replace(".", "") + point.replace(",", ".") + decimals
-    return cell.replace(",", ".") if _COMMA_NUMBER.fullmatch(cell) else cell
+def _has_decimal_point(cell: str) -> bool:
+    """Tell whether a cell is a number with a decimal point, whose points do not set thousands apart."""
+    return "." in cell and bool(_POINT_NUMBER.fullmatch(cell)) and not _GROUPED_NUMBER.fullmatch(cell)
 
 
-def _rows_with(
-    pattern: re.Pattern[str], rows: list[list[str]], is_number: list[bool], but: re.Pattern[str] | None = None
-) -> list[int]:
-    """List the numbers of the rows with a cell that `pattern` matches, and `but` does not, in a column of numbers."""
+def _rows_with(is_found: Callable[[str], bool], rows: list[list[str]], is_number: list[bool]) -> list[int]:
+    """List the numbers of the rows in which a cell of a column of numbers is found."""
     return [
         number
         for number, row in enumerate(rows, start=1)
-        if any(
-            may and pattern.fullmatch(cell) and not (but and but.fullmatch(cell))
-            for may, cell in zip(is_number, row, strict=True)
-        )
+        if any(may and is_found(cell) for may, cell in zip(is_number, row, strict=True))
     ]
 
 

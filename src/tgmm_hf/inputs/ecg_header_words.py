@@ -26,21 +26,27 @@ _ENTRY_OF_A_PATIENT = re.compile(
 """Key of an entry such as "Age: 71" that is no sentence about the recording."""
 _DENIED_BEFORE = re.compile(
     r"\b(?:no|not|non|none|without|w/o|never|excluded?|exclude[sd]?|rule[sd]? out|r/o|negative for|absence of|free of|"
-    r"unlike|instead of|except)\b[^.;,]*$",
+    r"unlike|instead of|except|keine?n?|ohne|sans|pas d[eu]?)\b(?:(?!\bbut\b)[^.;,])*$|[\u65e0\u672a\u975e]\s?$|"
+    r"\b(?:dr|prof)\b\.? $",
     re.IGNORECASE,
 )
 _DENIED_BEHIND = re.compile(
-    r"\W{1,3}(?:(?:was|were|is|are|has been|have been|been|study|test|seen)\W+)?"
-    r"(?:not|no|none|0|off|negative|excluded|ruled out|unlikely|absent|corrected|planned|scheduled|recommended)\b",
+    r"[\s:=?]{1,3}(?:(?:was|were|is|are|has been|have been|been|study|test|seen)\W+)?"
+    r"(?:(?:no|none|0|off)\b(?=\s*(?:$|[.,;/]))|not\b(?! corrected)|"
+    r"(?:negativ\w*|excluded|ruled out|unlikely|absent|planned|scheduled|recommended)\b)|"
+    r"\W{1,3}(?:(?:was|were|now|since|then|later)\W+)?corrected\b",
     re.IGNORECASE,
 )
+"""A comma or stop ends what a denial is about: "limb leads reversed, no infarct" says that they are reversed."""
 _ANSWERED_NO = re.compile(r"[?:=]\s*(?:no|none|n|0|off|false)\W*$", re.IGNORECASE)
 _OTHER_TIME = re.compile(
-    r"\b(?:last|previous(?:ly)?|prior|planned|scheduled|recommend\w*|next|ago|before|compared|history|refer\w*|capacity|"
-    r"tolerance|pain|angina|dyspn\w*|syncope|palpitations?|symptom\w*)\b",
+    r"(?<!compared with )(?<!compared to )\b(?:last|previous(?:ly)?|prior)\b|^\W*compared\b|"
+    r"\b(?:planned|scheduled|recommend\w*|next|ago|before|history|refer\w*)\b",
     re.IGNORECASE,
 )
-"""Words of a sentence about another time, or about what the patient feels."""
+"""Words of a clause about another time."""
+_FELT = re.compile(r"\b(?:pain|angina|dyspn\w*|syncope|palpitations?|symptom\w*)\b[^.;,:]*$", re.IGNORECASE)
+"""What the patient feels, before a word for an exercise: "pain during treadmill exercise"."""
 AT_REST = re.compile(
     r"(?<!\bpain at )(?<!\bangina at )(?<!\bdyspnea at )(?<!\bdyspnoea at )(?<!\bnot at )(?<!\bnot )(?<!\bto )"
     r"(?<!\bwith )(?<!\bvs )(?<!\bvs\. )(?<!\bversus )"
@@ -55,15 +61,27 @@ _FINDING_IN = re.compile(
 )
 """Words before a lead of which a sentence reports a finding: "Q waves in posterior leads"."""
 _CONNECTED = r"(?:(?:was|were|is|are|may be|possibly|probably)\W+)?"
-_PLACE = r"(?!\W*(?:room|lab|raum|labor|unit|dep|clinic))"
+_PLACE = r"(?!\W*(?:room|lab|raum|unit|ward|dep|clinic|hospital))"
+"""Behind a word: it names no place."""
+_NOT_DEVICE = "".join(
+    rf"(?<!\b{word} )" for word in ("ICD", "RV", "LV", "atrial", "ventricular", "pacemaker", "pacing")
+)
+"""Before a word: it is no lead of a pacemaker."""
+_PLACES = r"(?:V[1-6]|[RL][AL])(?:/| ?(?:and|&) ?)(?:V[1-6]|[RL][AL])"
+"""Two electrodes: "RA/LA", "V1 and V2"."""
 _MONTHS = r"(?:\d{1,2}|1\d\d|20\d|21[0-5]) months?"
 _YOUNG = rf"(?:\d{{1,3}} days?|\d{{1,3}} weeks?|{_MONTHS})"
 """An age below 18 years in other units than years."""
-_CHILD = r"(?:baby|infant|newborn|boy|girl|male|female)"
+_CHILD = r"(?:baby|infant|newborn|boy|girl)"
+_END = r"(?=\W*$|\s*[,;.)])"
+"""Behind an age: nothing else is said, as of a pregnancy or an infarct."""
 _ANIMAL = r"(?:canine|feline|equine|murine|bovine|ovine)"
 _EXERCISE_PLANNED = (
-    r"\b(?:requested|ordered|booked|tomorrow|follows|to follow|geplant|vorgesehen|empfohlen)\b|"
-    r"\b(?:vor|zur|zum) (?:der |dem )?ergomet|\bnach\b.*\b(?:19|20)\d\d\b"
+    r"\b(?:requested|ordered|booked|cancel\w*|declined|refused|tomorrow|follows|to follow|geplant|vorgesehen|"
+    r"empfohlen)\b|"
+    r"\b(?:vor|zur|zum) (?:der |dem )?ergomet|\bnach\b.*\b(?:19|20)\d\d\b|\bzustand nach\b|"
+    r"\bhad (?:an? )?(?:stress|exercise|treadmill|holter)\b|\b(?:capacity|tolerance(?! test))\b|"
+    r"\b(?:treadmill|ergomet\w*|holter|stress(?: test| ecg| ekg)?)\W+(?:19|20)\d\d\b(?!-)"
 )
 
 _TEXTS = {
@@ -87,7 +105,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         r"\bsimulat(?:ed|or)\b(?!\W+(?:train|lab|room|cent|study))|\bsignal generator\b|"
         r"\bsynthetic (?:ecg|ekg|signal|record|data|patient)|\bphantom\b(?!\W+(?:limb|pain))|"
         r"\bdemo (?:patient|ecg|recording)\b|"
-        rf"(?:^\W*|\b(?:species|animal|subject|patient|breed)\W+){_ANIMAL}\b(?=\W*$|\s*[,;(])|"
+        rf"(?:^\W*|\b(?:species|animal|subject|patient|breed)\W+)(?:{_ANIMAL}|dog|cat|horse)\b(?=\W*$|\s*[,;(])|"
         rf"\b{_ANIMAL}[ -](?:ecg|ekg|electrocard\w*|patient|subject|heart|recording|model|breed)\b|"
         r"\b(?:dog|cat|horse|mouse|rat|rabbit|pig|sheep)\b(?=[ -](?:ecg|ekg|electrocard|patient))|"
         r"\bspecies\s*[:=]\W*(?!human|homo|h\W+sapiens|mensch|man\b|unknown|unspec|undef|not\b|none|n/?a\b)\w|"
@@ -102,33 +120,38 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "patient_not_adult",
-        r"\bfo?etal (?:ecg|ekg|electro)|\bneonat(?:e|al (?:ecg|ekg|electro))|"
+        rf"\bfo?etal (?:ecg|ekg|electro)|\bneonat(?:e\b{_PLACE}|al (?:ecg|ekg|electro))|"
+        r"^\W*(?:newborn|infant)\W*$|"
         r"\bpa?ediatric (?:ecg|ekg|electro|patient)",
         _NEVER,
     ),
     (
         "patient_not_adult",
-        rf"^\W*{_YOUNG} old\b(?!\W+(?:\w+\W+)?(?:infarct\w*|MI|N?STEMI|stents?|scars?|pacemakers?|ecg|ekg|recording))|"
-        rf"(?:(?<!gestational )(?<!infarct )(?<!pacemaker )(?<!device )(?<!battery )(?<!lead )(?<!stent )\baged?|"
-        rf"\bpatient)\W{{1,3}}(?:is\W+|was\W+|aged?\W+)?{_YOUNG}\b(?!\W+(?:after|post|following|since))|"
-        rf"\b{_CHILD}\W{{1,3}}(?:aged?\W+)?{_YOUNG}\b|\b{_YOUNG}(?: old)? {_CHILD}\b",
-        r"\b(?:mother|father|parents?) of\b",
+        rf"^\W*{_YOUNG} old\b{_END}|"
+        r"(?:(?:^|[.;,])\W*aged?\W{1,3}(?:is\W+|was\W+)?|\bpatient\W{1,3}(?:is\W+|was\W+)?(?:aged?\W{1,3})?)"
+        rf"{_YOUNG}(?: old\b|{_END})|"
+        rf"\b{_CHILD}\W{{1,3}}(?:aged?\W+)?{_YOUNG}\b|\b(?:fe)?male\W{{1,3}}(?:aged?\W+)?{_YOUNG} old\b|"
+        rf"\b{_YOUNG}(?: old)? (?:{_CHILD}|(?:fe)?male)\b",
+        r"\b(?:mother|father|parents?) of\b|\bpost\W?partum\b|\bdelivered\b|\bhas an?\b",
     ),
     (
         "ecg_other_electrodes",
-        r"(?<!\bICD )(?<!\bpacemaker )(?<!\bpacing )"
-        r"\b(?:limb|arm|leg|chest|precordial|leads?|electrodes?|cables?|[RL][AL]/[RL][AL])\b"
+        rf"{_NOT_DEVICE}\b(?:limb|arm|leg|chest|precordial|leads?|electrodes?|cables?|{_PLACES})\b"
         rf"(?:\W(?:leads?|electrodes?|cables?)\b)?\W+{_CONNECTED}"
-        r"(?:reversal|reversed|swapped|exchanged|interchanged|transposed|misplaced|misplacement)\b|"
+        r"(?:reversal|reversed|swap(?:ped)?|exchanged|interchanged|transposed|misplaced|misplacement)\b|"
         r"\bmisplaced (?:leads?|electrodes?)\b|\bmason\W?likar\b|\bEASI leads?\b|\bfrank (?:leads?|xyz)\b|"
         r"\bdower\W+(?:transform|matri|method)|\binverse dower\b|"
         r"\b(?:reconstructed|synthesi[sz]ed|computed|derived|transformed) (?:by|with|using) dower\b|"
-        r"\b(?:reconstructed|synthesi[sz]ed|computed|derived) from (?:[2-7]|two|three|four|five|frank|xyz)\b",
+        r"\b(?:reconstructed|synthesi[sz]ed|computed|derived) from (?:frank|xyz|"
+        r"(?:[2-7]|two|three|four|five)[- ](?:\w+ )?(?:leads?|channels?|electrodes?))\b|"
+        r"(?:elektroden|ableitungen|kabel)\b[^.;,]{0,30}\b(?:vertauscht|verpolt)\b|\bverpolung\b|"
+        r"\binversion d\w*\W(?:\w+ )?(?:\u00e9lectrodes|d\u00e9rivations)\b|"
+        r"(?:\u7535\u6781|\u5bfc\u8054)[^\s\u65e0\u672a]*(?:\u63a5\u53cd|\u53cd\u63a5)",
         _NEVER,
     ),
     (
         "ecg_other_electrodes",
-        r"\b(?:reversed|inverted) polarity\b|\bpolarity reversed\b",
+        r"\b(?:reversed|inverted) (?:polarity|signals?)\b|\bpolarity reversed\b",
         r"\b(?:(?-i:[TPQ])\W?waves?|QRS|ICD|pacemaker|pacing)\b",
     ),
     (
@@ -141,21 +164,22 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "ecg_other_electrodes",
-        r"\b(?:2nd|3rd|second|third|high(?:er)?) (?:ICS|intercostal|precordial)\b",
+        r"\b(?:2nd|3rd|second|third|high(?:er)?) (?:ICS|intercostal|precordial (?:leads?|electrodes?|pos))",
         r"\b(?:murmurs?|bruits?|thrills?|heaves?|auscult\w*|scars?|drains?|fractures?)\b",
     ),
     (
         "ecg_averaged_beat",
         r"\bsignal[- ]averaged\b|"
         r"\b(?:averaged?|median|representative|template) (?:beats?|complex(?:es)?|cycles?)\b",
-        r"\b(?:measure\w*|QTc?|HR|heart rate|(?-i:ST)|computed|negative)\b",
+        r"\b(?:measure\w*|QTc?|HR|heart rate|(?-i:ST)|computed|negative|available|below|width)\b",
     ),
     (
         "ecg_processed",
         r"\bz-?scored\b|\bz-?score normali|\bunit variance\b|"
         r"\barbitrary units?\b|\bunits? arbitrary\b|\btime[- ]reversed\b|\bnoise (?:was )?added\b|"
-        r"\b(?:digiti[sz]ed|scanned|extracted) from (?:an? )?(?:paper|image|pdf|print|scan)",
-        _NEVER,
+        r"\b(?:digiti[sz]ed|scanned|extracted) from (?:an? )?(?:paper|image|pdf|print|scan)|"
+        r"\b(?:scaled|normali[sz]ed) to \W?-?[01]\W{1,4}(?:to )?[01]\b|\bmin-?max (?:normali|scal)",
+        r"\b(?:report|letter)\b",
     ),
     (
         "ecg_processed",
@@ -165,22 +189,23 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "ecg_lead_off",
-        rf"\b(?:leads?|electrodes?|V[1-6]|R[AL]|L[AL])\b\W{{1,2}}{_CONNECTED}"
-        r"(?:off|disconnected|detached|unplugged|not (?:connected|attached|applied))\b"
+        rf"{_NOT_DEVICE}\b(?:leads?|electrodes?|V[1-6]|R[AL]|L[AL])\b\W{{1,2}}{_CONNECTED}"
+        r"(?:(?:fell |fallen )?off|disconnected|detached|unplugged|not (?:connected|attached|applied))\b"
         r"(?![- ](?:axis|set|label|detect|alarm|count|event|status|sensor|indicator))",
         r"\b(?:repeated|re-?recorded|re-?attached|re-?connected|corrected)\b",
     ),
     (
         "ecg_not_at_rest",
-        r"\b(?:during|at) (?:exercise|exertion)\b",
-        r"\b(?:SOB|short(?:ness)? of breath|breathless\w*|murmurs?|collapsed?|claudication|faint\w*|dizz\w*|cramps?|"
-        rf"fatigue|weakness|cough)\b|{_EXERCISE_PLANNED}",
+        r"(?:^\W*|[.;:,(] ?|\b(?:ecg|ekg|(?-i:ST)|QRS|record\w*|acquired|tracing|obtained|rhythm|tachycardia|bpm)\b"
+        r"[^.;,]{0,40}\b)(?:during|at) (?:exercise|exertion)\b",
+        _EXERCISE_PLANNED,
     ),
     (
         "ecg_not_at_rest",
         rf"{NOT_PRE}(?:\b(?:peak|maximal) (?:exercise|exertion)\b|\bexercise (?:stage|phase|ecg|ekg|stress)|"
-        rf"\bbruce\W+(?:protocol|ramp|stage|test|\d)|\btreadmill\b{_PLACE}|\bergomet\w*\b{_PLACE}|"
-        r"\b(?:holter|ambulatory) (?:ecg|ekg|recording|monitor\w*|\d)|"
+        rf"\bbruce\W+(?:protocol|ramp|stage|test|\d)|\btreadmill\b{_PLACE}|ergomet\w*\b{_PLACE}|"
+        r"\b(?:holter|ambulatory) (?:ecg|ekg|recording|monitor\w*|\d{1,2}\b)"
+        r"(?!\W+(?:normal|results?|reviewed|applied))|"
         r"\bstress (?:ecg|ekg|test (?:ecg|ekg|recording|stage))|\bduring CPR\b)",
         _EXERCISE_PLANNED,
     ),
@@ -188,19 +213,26 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
 _TITLE_PATTERNS = (
     (
         "ecg_not_at_rest",
-        rf"{NOT_PRE}(?:\bstress\b(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
-        rf"|\b(?:treadmill|exercise(?!\W+(?:intoler|clinic))|holter)\b{_PLACE}"
-        rf"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\bmodified bruce\b|\bergomet\w*\b{_PLACE}|\bbelastung(?!s\W?dys)"
-        r"|\brecovery[ -]+(?:stage|phase)\b|\b(?:stage|phase)\W+recovery\b"
+        rf"{NOT_PRE}(?:\bstress\b{_PLACE}(?!\W+(?:ulcer|reaction|disorder|fracture|urin|incont|free|induced|cardiomy))"
+        rf"|\b(?:treadmill|holter)\b{_PLACE}|(?<!\bwith )(?<!\bon )\bexercise\b(?=\W*$|\s*[,;:(/]|\s+-|"
+        r"\W+(?:test|ecg|ekg|electro|stress|treadmill|tolerance test|stage|phase|bike|recovery|\d))"
+        rf"|\bbruce\W+(?:protocol|stage|ramp|test|\d)|\b(?:modified|ETT) bruce\b|ergomet\w*\b{_PLACE}"
+        r"|\bbelastung(?:\b|s\W?(?:ekg|ecg|elektro|test|untersuch|stufe))"
+        r"|\b(?:test|\w*preuve|ecg|ekg) d\Weffort\b|^\W*TMT\b"
+        r"|\b(?:langzeit|lz)\W?(?:ekg|ecg)\b|\u52a8\u6001\u5fc3\u7535|\u8fd0\u52a8(?:\u5e73\u677f|\u8bd5\u9a8c|\u5fc3\u7535)"
+        r"|\brecovery[ -]+(?:stage|phase|\d+ ?(?:min|s))\b|\b(?:stage|phase)\W+recovery\b|\bevent recorder\b"
         r"|\bambulatory (?:ecg|ekg|electrocardio\w+|recording|monitor\w*)\b)",
-        rf"\b(?:previous(?:ly)?|prior|next|before|scheduled|planned)\b|{_EXERCISE_PLANNED}",
+        r"\b(?:previous(?:ly)?|prior|last|next|before|avant)\b(?=.*(?:stress|exercise|treadmill|holter|effort))|"
+        rf"\blast (?:week|month|year)\b|\b(?:scheduled|planned)\b|{_EXERCISE_PLANNED}",
     ),
     (
         "ecg_other_electrodes",
-        r"\bright[- ](?:precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b|\bright[- ]sided 12"
-        r"|\bEASI\b|\bfrank system\b|\bXYZ leads?\b|\bderived (?:12|twelve)\b|\bvectorcardio\w*|\bnehb\b",
+        r"\bright[- ](?:precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b|\b"
+        rf"right[- ]sided(?: 12|\W*$)|\bEASI\b{_PLACE}"
+        r"|\bfrank system\b|\bXYZ leads?\b|\bderived (?:12|twelve)\b|\bvectorcardio\w*|\bnehb\b",
         _NEVER,
     ),
+    ("ecg_averaged_beat", r"\bSAECG\b|\blate potentials\b", _NEVER),
 )
 """Further words for a title, such as the description of a study: there one word says what the whole file is."""
 
@@ -217,15 +249,17 @@ _HZ = rf"{_NUMBER}\s*Hz\b"
 _BAND = re.compile(
     rf"\b(?:filter\w*|band[- ]?pass|pass[- ]?band)\W{{1,3}}{_NUMBER}\s*(?:Hz)?\s*(?:-|\u2013|to)\s*{_HZ}", re.IGNORECASE
 )
-_LOW_END = re.compile(rf"\bhigh[- ]?pass\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+high[- ]?pass\b", re.IGNORECASE)
-_HIGH_END = re.compile(rf"\blow[- ]?pass\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+low[- ]?pass\b", re.IGNORECASE)
+_LOW_END = re.compile(
+    rf"\b(?:high[- ]?pass|HP)\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+high[- ]?pass\b", re.IGNORECASE
+)
+_HIGH_END = re.compile(rf"\b(?:low[- ]?pass|LP)\b(?:\W+filter\w*)?\W{{1,3}}{_HZ}|{_HZ}\s+low[- ]?pass\b", re.IGNORECASE)
 _FILTER_PARTS = re.compile(r"(?<!filter)(?<!filters)[,;](?!\d)|\s[+/|&]\s", re.IGNORECASE)
 _OTHER_FILTER = re.compile(
     r"\b(?:notch|mains|line|AC|band[- ]?stop|muscle|EMG|off|QRS|detect\w*|R-?R|heart rate|HRV?|pulse|resp\w*)\b",
     re.IGNORECASE,
 )
 """Words beside a filter of mains hum, one that was off, or one that only finds beats."""
-_BEAT_DETECTION = re.compile(r"\b(?:QRS|beat|peak|R|R-?wave)[- ]?detect\w*", re.IGNORECASE)
+_BEAT_DETECTION = re.compile(r"\b(?:QRS|beat|peak|R|R-?wave)[- ]?detect\w*|\b(?-i:R)[- ]peaks?\b", re.IGNORECASE)
 """Words of a line whose filters all find beats."""
 LEAST_LOW_PASS_HZ = 1.0
 """A low-pass below this leaves no ECG: the ends were exchanged or mean something else."""
@@ -241,12 +275,12 @@ def findings_of_words(comments: Iterable[str], titles: Iterable[str] = ()) -> li
         titles: names of the whole study, such as its description.
     """
     titles = [line for title in titles for line in title.splitlines()]
-    statements = [line for line in _of_the_recording([*titles, *comments]) if not _ANSWERED_NO.search(line)]
+    statements = list(_of_the_recording([*titles, *comments]))
     codes = {code for code, words, unless in _WORDS if any(_says(line, code, words, unless) for line in statements)}
-    if any(AT_REST.search(line) for line in statements):
-        codes.discard("ecg_not_at_rest")
-    names = [line for line in _shortened(titles) if not _ANSWERED_NO.search(line)]
+    names = _shortened(titles)
     at_rest = any(AT_REST.search(name) for name in names)
+    if at_rest:
+        codes.discard("ecg_not_at_rest")
     for code, words, unless in _TITLE_WORDS:
         if any(_names(name, words, unless) for name in names) and not (at_rest and code == "ecg_not_at_rest"):
             codes.add(code)
@@ -313,11 +347,15 @@ def _shortened(lines: Iterable[str]) -> list[str]:
 
 def _says(line: str, code: str, words: re.Pattern[str], unless: re.Pattern[str]) -> bool:
     """Tell whether a line says one of the words of a kind, of this recording and without denying it."""
+    is_exercise = code == "ecg_not_at_rest"
+    if is_exercise and AT_REST.search(line):
+        return False
     for match in words.finditer(line):
-        sentence = _sentence(line, match)
-        if _denied(line, match) or unless.search(sentence):
+        if _denied(line, match) or unless.search(_sentence(line, match)):
             continue
-        if code == "ecg_lead_off" or not _OTHER_TIME.search(sentence):
+        if is_exercise and _FELT.search(_before(line, match)):
+            continue
+        if code == "ecg_lead_off" or not _OTHER_TIME.search(_sentence(line, match, ".;,")):
             return True
     return False
 
@@ -331,15 +369,21 @@ def _names(title: str, words: re.Pattern[str], unless: re.Pattern[str]) -> bool:
 
 def _denied(line: str, match: re.Match[str]) -> bool:
     """Tell whether the words around a match deny it, or say in which lead a finding was seen."""
-    before = line[max(0, match.start() - BEFORE) : match.start()]
+    before = _before(line, match)
+    answer = re.split(r"[.;,](?!\d)", line[match.start() :])[0]
     denied = _DENIED_BEFORE.search(before) or _DENIED_BEHIND.match(line, match.end()) or _FINDING_IN.search(before)
-    return denied is not None
+    return denied is not None or _ANSWERED_NO.search(answer) is not None
 
 
-def _sentence(line: str, match: re.Match[str]) -> str:
-    """Return the sentence around a match, with at most `BEFORE` letters before it."""
-    before = line[max(0, match.start() - BEFORE) : match.start()]
-    return re.split(r"[.;](?!\d)", before)[-1] + re.split(r"[.;](?!\d)", line[match.start() :])[0]
+def _before(line: str, match: re.Match[str]) -> str:
+    """Return the letters before a match, at most `BEFORE`."""
+    return line[max(0, match.start() - BEFORE) : match.start()]
+
+
+def _sentence(line: str, match: re.Match[str], stops: str = ".;") -> str:
+    """Return the sentence or clause around a match, with at most `BEFORE` letters before it."""
+    stop = rf"[{stops}](?!\d)"
+    return re.split(stop, _before(line, match))[-1] + re.split(stop, line[match.start() :])[0]
 
 
 __all__ = ["filters_of_words", "findings_of_words", "free_text_notes"]

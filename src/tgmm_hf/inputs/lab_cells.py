@@ -21,6 +21,7 @@ from .lab_columns import (
 )
 from .lab_letters import is_range, may_be_age_and_gender, plain_letters, without_missing_entries
 from .lab_reference import is_of_another_unit, without_reference
+from .lab_second_unit import without_second_unit
 from .lab_table import COLUMNS, LabColumn
 from .lab_units import is_normal, is_unusual, unit_doubt
 from .lab_word_checks import text_doubt
@@ -31,6 +32,7 @@ MISSING_WORDS = ("", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "pendin
 """Text that table software or a laboratory writes for a missing cell, in lower case."""
 _SPREADSHEET_ERROR = re.compile(r"#(?:VALUE|REF|NAME|NUM|NULL|DIV/0|SPILL|CALC)[!?]|#+", re.IGNORECASE)
 """What a spreadsheet writes where a formula failed, or where a number does not fit into the column."""
+_ERROR_IN_WORDS = "the text is an error of a spreadsheet: export the words themselves"
 MAX_NUMBER_LENGTH = 1000
 """Letters. A longer text is no number, and matching it could take the time of its length squared."""
 MAX_NAME_LENGTH = 200
@@ -41,10 +43,10 @@ COMPARATORS = "<>≤≥"
 """First characters of a value that is a limit, such as "<0.01"."""
 
 _NUMBER = re.compile(
-    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e³⁶⁹]|[^\s\d.,\-<>]).*))?"
+    r"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\s*(?P<unit>(?:10\s*[\^*e(³⁶⁹]|[^\s\d.,\-<>]).*))?"
 )
 _FLAG = re.compile(
-    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3})\*{0,3}|\*{1,3}|"
+    r"(?P<value>.*[\d\s)])[\s(\[]*(?P<flag>(?:H{1,2}|L{1,2}|A{1,2}|N|↑{1,3}|↓{1,3}|(?i:high|low|hi|lo|critical))\*{0,3}|\*{1,3}|"
     r"(?:(?<=[A-Za-z%²] \()|(?<=/m2 \())[+-]{1,3}(?=\)))[)\]]?"
 )
 """A value and the mark behind it: "5.9 H", "5210*", "1.4 mg/dL (L)", "1.4 mg/dL (+)". "3 (+)" is a grade, no value."""
@@ -271,7 +273,8 @@ def read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell 
         text = without_missing_entries(text, MISSING_WORDS)
         if not any(character.isalnum() for character in text):  # a sign such as "-" for "not known"
             return None
-        if (reason := text_doubt(name, text)) is not None:
+        is_error = any(_SPREADSHEET_ERROR.fullmatch(entry.strip()) for entry in text.split(","))
+        if (reason := _ERROR_IN_WORDS if is_error else text_doubt(name, text)) is not None:
             raise CellRefusedError(reason, DOUBTFUL_TEXT)
     if name == "gender" and text.casefold() not in GENDERS:
         raise CellRefusedError(f"gender {quoted(text)} is not known; write F or M")
@@ -351,7 +354,7 @@ def read_number(raw: Any, column: LabColumn, name: str, name_unit: str = "") -> 
         return NumberReading("", _finite(value), unit)
     if len(value) > MAX_NUMBER_LENGTH:
         raise CellRefusedError(f"a text of {len(value):,} letters stands where a number is expected")
-    text = plain_result(_one_line(without_thousands(value)), column.name)
+    text = without_second_unit(plain_result(_one_line(without_thousands(value)), column.name), column, name)
     is_in_doubt = column.name == "age" and may_be_age_and_gender(text)
     if is_in_doubt and not same_unit(column, text[-1], unit or name_unit, name):
         raise CellRefusedError("the age may be years with a gender behind: write the years alone", "labs_doubtful_unit")

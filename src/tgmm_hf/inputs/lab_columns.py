@@ -8,8 +8,8 @@ from .lab_table import ALIAS_FACTORS, COLUMNS, LabColumn
 
 ENGLISH_GENDERS = {**dict.fromkeys(("f", "female", "woman"), "F"), **dict.fromkeys(("m", "male", "man"), "M")}
 """Spellings that are no name and no other word where a text column holds them."""
-_WOMAN = "weiblich frau femme féminin feminin mujer femenino donna femmina vrouw"
-_MAN = "männlich maennlich mann homme masculin hombre masculino uomo maschio"
+_WOMAN = "weiblich frau femme féminin feminin mujer femenino donna femmina vrouw weibl. 女"
+_MAN = "männlich maennlich mann homme masculin hombre masculino uomo maschio männl. 男"
 GENDERS = {**ENGLISH_GENDERS, **dict.fromkeys(_WOMAN.split(), "F"), **dict.fromkeys(_MAN.split(), "M")}
 """Spellings of the gender, in lower case -> the text of the cell. "w" and "h" alone may be typing errors."""
 
@@ -26,7 +26,10 @@ def unit_key(unit: str) -> str:
     """Reduce the spellings of a unit to one: "µmol / l" -> "umol/l", "x10^9/L" and "10*9/L" -> "109/l"."""
     text = unit.casefold().replace("µ", "u").replace("μ", "u").replace("×", "x").translate(_RAISED)
     text = re.sub(r"(?<![a-z])mc(?=[glu]|mol)", "u", text)  # mcg, mcL, mcU, mcmol
-    text = re.sub(r"[\s^*\[\]]", "", text).replace("10e", "10").rstrip(".")
+    text = (
+        re.sub(r"\((\d+)\)", r"\1", re.sub(r"[\s^*\[\]]", "", text)).replace("10e", "10").replace("./", "/").rstrip(".")
+    )
+    text = re.sub(r"^gm(?=/)", "g", text)
     text = re.sub(r"c(?:u\.?)?mm$", "mm3", text)  # cubic millimetres
     text = re.sub(r"^thou(?:s|sands?)?/", "thousand/", re.sub(r"^(?:sec|second)s?$", "sec", text))
     return text.removeprefix("x") if text.startswith("x10") else text

@@ -6,6 +6,12 @@ import string
 import unicodedata
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]{2,}")
+_WESTERN = r"[\u00a1-\u00ff\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc]"
+_WESTERN_RUN = re.compile(rf"{_WESTERN}{{4,}}")
+"""Four neighbouring letters or signs with accents, two letters among them: no word has them, and a Chinese or Russian
+text that was read in a western encoding consists of them."""
+WESTERN_LETTERS = 2
+"""Letters of such a run. Signs alone, such as points in the middle of a line, are no text."""
 _CYRILLIC, _GREEK = r"[\u0400-\u04ff]", r"[\u0370-\u03ff]"
 _LATIN_LIKE_CYRILLIC = "(?:[aceopxyijks]+|[ABCEHIKMOPSTXY])"
 _CYRILLIC_LIKE_LATIN = "(?:[асеорхуіјѕ]+|[АВСЕНІКМОРЅТХУ])"
@@ -53,6 +59,8 @@ def foreign_letters(text: str) -> str | None:
     """
     if any(_is_misread(part) for part in _NOT_ASCII.findall(text)):
         return "letters that were read in a wrong encoding (UTF-8 as another one)"
+    if any(sum(map(str.isalpha, run)) >= WESTERN_LETTERS for run in _WESTERN_RUN.findall(text)):
+        return "letters that were read in a wrong encoding"
     if _TWO_ALPHABETS.search(text):
         return "words with letters of two alphabets"
     if _APART.search(text):

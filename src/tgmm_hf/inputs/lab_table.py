@@ -88,10 +88,10 @@ class LabColumn:
 MONOVALENT_IONS = {"mmol/L": 1.0}  # to mEq/L: an ion with one charge has 1 mEq per mmol
 CELLS = {  # to K/uL
     **{"10^9/L": 1.0, "G/L": 1.0, "10^3/uL": 1.0, "10^3/mm3": 1.0, "K/mm3": 1.0, "Thousand/uL": 1.0},
-    **{"Thousand/mm3": 1.0, "Gpt/L": 1.0},
+    **{"Thousand/mm3": 1.0, "Gpt/L": 1.0, "Giga/L": 1.0, "/nL": 1.0, "Tsd/uL": 1.0, "TH/uL": 1.0},
     **{"/uL": 1e-3, "cells/uL": 1e-3, "/mm3": 1e-3, "cells/mm3": 1e-3},
 }
-ENZYMES = {"U/L": 1.0, "Units/L": 1.0, "ukat/L": 60.0}  # to IU/L: 1 kat = 1 mol/s = 6e7 U
+ENZYMES = {"U/L": 1.0, "Units/L": 1.0, "Unit/L": 1.0, "UI/L": 1.0, "ukat/L": 60.0}  # to IU/L: 1 kat = 1 mol/s = 6e7 U
 TROPONINS = {"ug/L": 1.0, "ng/L": 1e-3, "pg/mL": 1e-3}  # to ng/mL
 CHOLESTEROLS = {"mmol/L": 38.665}  # to mg/dL
 
@@ -105,7 +105,7 @@ COLUMNS: tuple[LabColumn, ...] = (
                        "mo": 1 / 12, "m": 1 / 12, "weeks": 7 / 365.25, "w": 7 / 365.25,
                        "days": 1 / 365.25, "d": 1 / 365.25,
                        "years old": 1.0, "yo": 1.0, "y/o": 1.0, "y.o.": 1.0, "yrs.": 1.0,
-                       "J.": 1.0, "J": 1.0, "Jahre": 1.0, "ans": 1.0, "años": 1.0, "anni": 1.0, "jaar": 1.0},
+                       "J.": 1.0, "J": 1.0, "Jahre": 1.0, "ans": 1.0, "años": 1.0, "anni": 1.0, "jaar": 1.0, "岁": 1.0},
               aliases=("Age at admission", "anchor_age", "patient age")),
     LabColumn("gender", aliases=("sex",)),
     LabColumn("ethnicity", aliases=("race",)),
@@ -114,7 +114,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               factors={"m": 100.0, "in": 2.54, "inch": 2.54, "inches": 2.54}, aliases=("body height",)),
     LabColumn("weight", "kg", (0.5, 500), None,
               usual=(35, 250), mistakable={"lb": (110, 250)},  # 110 kg or more: as many pounds are common
-              factors={"lb": 0.45359237, "lbs": 0.45359237, "g": 1e-3}, aliases=("body weight",)),
+              factors={"lb": 0.45359237, "lbs": 0.45359237, "pounds": 0.45359237, "g": 1e-3}, aliases=("body weight",)),
     LabColumn("BMI", "kg/m2", (5, 150), (18.5, 25.0),  # reference: WHO
               usual=(12, 80),
               aliases=("body mass index", "BMI (kg/m2)")),
@@ -182,11 +182,12 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("Red Blood Cells", "m/uL", (0.2, 12), {"F": (3.9, 5.2), "M": (4.6, 6.1)},
               usual=(1, 8), si=("10^12/L",),
               factors={"10^12/L": 1.0, "T/L": 1.0, "10^6/uL": 1.0, "10^6/mm3": 1.0, "10^4/uL": 0.01,
-                       "Tpt/L": 1.0, "mil/uL": 1.0, "million/uL": 1.0, "million/mm3": 1.0},
+                       "Tpt/L": 1.0, "Tera/L": 1.0, "/pL": 1.0, "Mio/uL": 1.0, "mil/uL": 1.0,
+                       "million/uL": 1.0, "million/mm3": 1.0},
               aliases=("RBC", "erythrocytes")),
     LabColumn("Hematocrit", "%", (2, 85), {"F": (34, 45), "M": (40, 51)},
               usual=(10, 65), si=("L/L",),
-              factors={"L/L": 100.0, "fraction": 100.0}, aliases=("Hct", "haematocrit")),
+              factors={"L/L": 100.0, "fraction": 100.0, "Vol%": 1.0, "Vol.-%": 1.0}, aliases=("Hct", "haematocrit")),
     LabColumn("Platelet Count", "K/uL", (0, 5000), (150, 400),
               usual=(5, 2000), si=("10^9/L",),
               local={"10^4/uL": (50, 500), "lakh/uL": (50, 500), "lakh/cumm": (50, 500)},  # Japan, India
@@ -204,15 +205,15 @@ COLUMNS: tuple[LabColumn, ...] = (
     LabColumn("RDW", "%", (5, 60), (10.5, 15.5),
               usual=(10, 40), si=("%",), mistakable={"fL": (35, 100)}),  # RDW-SD
     LabColumn("INR(PT)", "", (0.3, 40), (0.9, 1.1), aliases=("INR", "PT - INR"),
-              usual=(0.7, 15), factors={"INR": 1.0}),
+              usual=(0.7, 15), factors={"INR": 1.0, "ratio": 1.0}),
     LabColumn("PT", "sec", (2, 300), (9.4, 12.5),
               usual=(8, 150), si=("s",),
               # Quick's percent of normal. Below 40 % the seconds are about as many, so both mean the same.
               mistakable={"%": (40, 150)},
-              factors={"s": 1.0}, aliases=("prothrombin time",)),
+              factors={"s": 1.0, "Sek": 1.0}, aliases=("prothrombin time",)),
     LabColumn("PTT", "sec", (5, 400), (25, 36.5),
               usual=(15, 200), si=("s",),
-              factors={"s": 1.0}, aliases=("aPTT", "partial thromboplastin time")),
+              factors={"s": 1.0, "Sek": 1.0}, aliases=("aPTT", "partial thromboplastin time")),
     LabColumn("Alanine Aminotransferase (ALT)", "IU/L", (0, 50_000), (0, 40),
               usual=(2, 10_000), si=("U/L",), mistakable={"ukat/L": (0, 5)},
               factors=ENZYMES, aliases=("ALT", "ALT (SGPT)", "SGPT", "Alanine Aminotransferase")),
@@ -244,7 +245,8 @@ COLUMNS: tuple[LabColumn, ...] = (
               factors={"mg/dL": 10.0}, aliases=("CRP",)),
     LabColumn("% Hemoglobin A1c", "%", (2, 25), (4, 6),
               usual=(3, 18), si=("mmol/mol", "%"),
-              factors={"mmol/mol": 0.09148}, offsets={"mmol/mol": 2.152},
+              factors={"mmol/mol": 0.09148, "mmol/mol Hb": 0.09148, "% Hb": 1.0},
+              offsets={"mmol/mol": 2.152, "mmol/mol Hb": 2.152},
               aliases=("HbA1c", "A1c", "Hemoglobin A1c", "Haemoglobin A1c", "Glycated Hemoglobin")),
     LabColumn("Cholesterol, Total", "mg/dL", (10, 2000), (0, 199),
               usual=(40, 600), si=("mmol/L",),

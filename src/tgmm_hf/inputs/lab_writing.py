@@ -3,8 +3,9 @@
 import re
 
 _NUMBER = r"(?:<=|>=|<|>|≤|≥)?\s*[+-]?(?:\d+\.?\d*|\.\d+)"
-_THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u2009\u202f'\u2019](?=\d{3}(?!\d))")
-"""Spaces that do not break, and the apostrophe of Switzerland, between thousands: "1'250". None is a decimal sign."""
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:[\u00a0\u2009\u202f'\u2019]\d{3})+(?!\d)")
+"""Spaces that do not break, and the apostrophe of Switzerland, between thousands: "1'250". None is a decimal sign.
+Behind a decimal sign ("4.1 140") they part two numbers."""
 _COMMA_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,\d{3}){2,}(?:\.\d+)?|,\d{3}\.\d+)(?![\d.,])")
 """Commas that can only part thousands: two groups, or one before a decimal point."""
 _MIDDLE_DOT = re.compile(r"(?<=\d)\u00b7(?=\d)")
@@ -22,12 +23,14 @@ _WITH_CENTIMETRES = re.compile(
     r"(?P<feet>[^()]+?)\s*\(\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>c?m)\s*\)", re.IGNORECASE
 )
 """The same height a second time: 5'7" (170 cm)."""
+_FEET_BEHIND = re.compile(r"(?P<result>\d[\d.]* ?c?m) ?\((?P<feet>[^()]*)\)", re.IGNORECASE)
+"""The height in feet behind the other one: 170 cm (5'7")."""
 CENTIMETRES_APART = 1.0
 """Largest difference between the two numbers of one height, because somebody rounds one of them."""
 _YEARS_OLD = re.compile(r"(\d{1,3})[ -]years?[ -]old", re.IGNORECASE)
 _OLDEST = re.compile(r"(\d{1,3})\s?\+\s?(?:years?|yrs?|y)(?:[ -]old)?", re.IGNORECASE)
 """The plus of "90+" before the unit."""
-_MARK = r"(?:H{1,2}|L{1,2}|\*{1,3}|↑{1,3}|↓{1,3})"
+_MARK = r"(?:H{1,2}|L{1,2}|\*{1,3}|↑{1,3}|↓{1,3}|(?i:high|low|hi|lo|critical))"
 _MARK_FIRST = re.compile(
     rf"(?P<mark>\*{{1,3}}|[↑↓]{{1,3}}|(?:H{{1,2}}|L{{1,2}})(?=\s))\s*(?P<rest>{_NUMBER}(?:\s.*|\D*))"
 )
@@ -36,6 +39,7 @@ _MARK_INSIDE = re.compile(rf"(?P<value>{_NUMBER})\s*(?P<mark>[(\[]{_MARK}[)\]]|\
 _SIGN_BEHIND = re.compile(r"(?P<rest>.*\d.*)(?:(?<=[A-Za-z%\u00b2])|(?<=/m2))\s+(?P<sign>\+{1,3}|-{1,3})")
 """Signs of German laboratories behind a unit: "88 mg/L +", "3.1 mmol/L -". A plus behind a bare number makes it a grade
 ("3 +"), and a minus may be the start of a range."""
+_UNIT_IN_BRACKETS = re.compile(rf"(?P<value>{_NUMBER})\s*[(\[]\s*(?P<unit>%|[^\s\d()\[\]]*/[^()\[\]]+)[)\]]")
 _RANGE_INSIDE = re.compile(
     rf"(?P<value>{_NUMBER})\s*(?P<range>[(\[][^()\[\]]*\d[^()\[\]]*[)\]])\s*"
     r"(?!(?:[HLN]{1,2}\*{0,3}|\*{1,3}|[↑↓]{1,3})$)(?P<unit>[^\s\d()\[\]][^()\[\]]{0,20})"
@@ -45,7 +49,7 @@ _RANGE_INSIDE = re.compile(
 
 def without_thousands(text: str) -> str:
     """Remove what parts thousands, and write a raised decimal point as a plain one, before white space is reduced."""
-    return _MIDDLE_DOT.sub(".", _THOUSANDS.sub("", text))
+    return _MIDDLE_DOT.sub(".", _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text))
 
 
 def plain_result(text: str, column: str) -> str:
@@ -59,14 +63,18 @@ def plain_result(text: str, column: str) -> str:
         The same result. A text of another form comes back as it is.
     """
     text = text.removeprefix("'")  # Excel marks a text so
-    if column == "height" and (inches := _inches(text)) is not None:
-        return f"{inches:g} in"
+    if column == "height":
+        behind = _FEET_BEHIND.fullmatch(text)
+        if (inches := _inches(text if behind is None else behind["feet"])) is not None:
+            return f"{inches:g} in" if behind is None else f"{behind['result']} ({inches:g} in)"
     text = _COMMA_GROUPS.sub(lambda number: number[0].replace(",", ""), text)
     if column == "age":  # "90+" hides the age of the oldest
         oldest = _OLDEST.fullmatch(text)
         return f"{oldest[1]} years+" if oldest is not None else _YEARS_OLD.sub(r"\1 years", text)
     if (match := _RANGE_INSIDE.fullmatch(text)) is not None:
         text = f"{match['value']} {match['unit']} {match['range']}"
+    if (match := _UNIT_IN_BRACKETS.fullmatch(text)) is not None:
+        text = f"{match['value']} {match['unit']}"
     if (match := _SIGN_BEHIND.fullmatch(text)) is not None:
         text = f"{match['rest']} ({match['sign']})"
     if (match := _MARK_INSIDE.fullmatch(text)) is not None:
