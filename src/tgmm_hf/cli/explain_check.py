@@ -134,5 +134,5 @@ def _check_regions(
 
 def _show(out: Path) -> None:
     """Print the table of a check, and where its figures are."""
-    typer.echo((out / "explanation_check.md").read_text())
+    typer.echo((out / "explanation_check.md").read_text(encoding="utf-8"))
     typer.echo(f"{out / 'explanation_check.json'}")
