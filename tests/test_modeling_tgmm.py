@@ -214,6 +214,8 @@ def test_fusion_follows_equations_1_to_8_written_out():
             gate = torch.sigmoid(fusion.gates["labs+echo"](torch.cat([tokens["labs"], tokens["echo"], local], -1)))
             expected = expected + gate * local
             assert torch.allclose(output.gates["labs+echo"][name], gate.mean((1, 2)), atol=1e-6)
+    assert torch.allclose(output.lambdas["labs+echo"]["key_2"], lk.mean((1, 2)), atol=1e-6)
+    assert output.lambdas["labs+echo"].keys() == {"key_2", "value_2"}
     slot = SLOTS.index(("labs", "echo"))
     assert torch.allclose(output.slots[:, slot], expected.relu(), atol=1e-5)
     assert torch.allclose(output.slots[:, SLOTS.index(("ecg",))], tokens["ecg"].relu())

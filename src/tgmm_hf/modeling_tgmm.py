@@ -46,11 +46,9 @@ from .layers.task_output import TgmmOutput
 from .layers.weights_fingerprint import BoundWeights
 
 # Nothing here runs the pipeline. The import makes the pipeline's code part of every saved model.
-from .pipeline_tgmm import TgmmCardiacPipeline
+from .pipeline_tgmm import PIPELINE_TASK, TgmmCardiacPipeline
 from .utils.hub_code import hub_entry
 from .utils.model_licences import describe_sources
-
-PIPELINE_TASK = "cardiac-analysis"
 
 IGNORED_ARGUMENTS = {"num_items_in_batch", "return_loss", "use_cache"}
 """Arguments that the Trainer, the pipelines of transformers and PEFT pass to any model. They change no answer of this
@@ -407,7 +405,7 @@ class TgmmForSequenceClassification(TgmmPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        # In training the model answers for several copies of the batch. The first copy is the batch itself.
+        # In training the model answers for several copies of the batch. The logits are those of the first copy.
         # Frozen features come with a mask.
         given = (input_ids, attention_mask, ecg_values, ecg_mask, pixel_values_videos, view_mask)
         batch_size = len(next(values for values in given if values is not None))

@@ -21,6 +21,7 @@ from .layers.weights_fingerprint import (
     parts_not_finite,
     weights_fingerprint,
 )
+from .utils.code_revision import without_adapter
 from .utils.errors import TgmmError
 from .utils.short_digests import short_digest
 
@@ -87,7 +88,7 @@ class BindingCheck:
         Raises:
             TgmmError: if a weight is infinite or not a number, because no answer can rest on it.
         """
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
+        base = without_adapter(model)
         versions = tuple((id(value), _version(value)) for value in [*base.parameters(), *base.buffers()])
         if self._weights[0] != versions:
             now = weights_fingerprint(base)

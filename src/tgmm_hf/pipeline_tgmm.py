@@ -27,6 +27,8 @@ from .pipeline_streaming import StreamingPipeline
 from .utils.code_revision import code_revision
 from .utils.names import MODALITIES, join_names
 
+PIPELINE_TASK = "cardiac-analysis"
+"""Name of the pipeline in transformers."""
 PATIENT_KEYS = ("id", "labs", "ecg", "echo", "views")
 """Keys that a patient may have."""
 READING_OPTIONS = ("crop", "view_classifier", "units", "strictness")
@@ -380,7 +382,7 @@ def _risk_by_day(
 
 # A copy beside a saved model makes the task known, as `import tgmm_hf` does. Then
 # `pipeline("cardiac-analysis", model=object)` works for a model that was loaded with `trust_remote_code`.
-if not __name__.startswith("tgmm_hf.") and "cardiac-analysis" not in PIPELINE_REGISTRY.get_supported_tasks():
-    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+if not __name__.startswith("tgmm_hf.") and PIPELINE_TASK not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
 
-__all__ = ["TgmmCardiacPipeline"]
+__all__ = ["PIPELINE_TASK", "TgmmCardiacPipeline"]

@@ -23,7 +23,7 @@ from .configuration_tgmm import TgmmConfig, encoder_config
 from .inputs.echo_study import is_study_batch
 from .inputs.echo_views import SUBFOLDER, StoredViewClassifier
 from .inputs.feature_extraction_ecg import EcgFeatureExtractor
-from .inputs.hub_processor import HUB_OPTIONS, HubProcessor
+from .inputs.hub_processor import CHOICES, HUB_OPTIONS, HubProcessor, check_choices
 from .inputs.image_processing_echo import EchoImageProcessor
 from .inputs.lab_scales import Scale, cell_inputs, check_labs_scales
 from .inputs.lab_text import LabsText
@@ -42,8 +42,8 @@ from .inputs.processor_parts import (
 from .inputs.unlike_training import trained_inputs
 from .utils.names import CELL_ARGUMENTS
 
-STRICTNESS = ("note", "refuse")
-"""What happens to a patient with a refused item or a finding under "checks": it is named, or the patient is refused."""
+CALL_CHOICES = CHOICES | {"crop": ("center", "random", "three"), "units": (*UNIT_SYSTEMS, None)}
+"""Option of a call -> its values."""
 
 
 class TgmmProcessor(HubProcessor):
@@ -223,7 +223,7 @@ class TgmmProcessor(HubProcessor):
         if unknown := set(kwargs) - {"return_tensors"}:
             raise TypeError(f"TgmmProcessor takes no {sorted(unknown)}; patients are given as labs=, ecg= and echo=.")
         on_refusal, crop, strictness = on_refusal or "raise", crop or "center", strictness or self.default_strictness
-        _check_options(on_refusal=on_refusal, crop=crop, strictness=strictness, units=units)
+        check_choices(CALL_CHOICES, on_refusal=on_refusal, crop=crop, strictness=strictness, units=units)
         rows, recordings, studies = _as_batch(labs, ecg, echo)
         study_views = _as_views(views, len(studies))
         view_classifier = view_classifier or self.default_view_classifier
@@ -321,19 +321,6 @@ def default_processor(
     extractor = saved_extractor(EcgFeatureExtractor, sources["ecg"]) if "ecg" in sources else None
     image_processor = saved_extractor(EchoImageProcessor, sources["echo"]) if "echo" in sources else None
     return TgmmProcessor(**fitting_parts(config, tokenizer or bert_cased_tokenizer(), extractor, image_processor))
-
-
-def _check_options(**options: str | None) -> None:
-    """Raise a `ValueError` if an option of a call has a value that it does not know."""
-    allowed: dict[str, tuple[str | None, ...]] = {
-        "on_refusal": ("raise", "report"),
-        "crop": ("center", "random", "three"),
-        "strictness": STRICTNESS,
-        "units": (*UNIT_SYSTEMS, None),
-    }
-    for name, value in options.items():
-        if value not in allowed[name]:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
 
 
 def _check_template(labs_object: Any, labs_flags: Any, labs_units: Any) -> None:

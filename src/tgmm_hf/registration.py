@@ -81,7 +81,7 @@ def _register_tgmm() -> None:
     from tgmm_hf.inputs.feature_extraction_ecg import EcgFeatureExtractor
     from tgmm_hf.inputs.image_processing_echo import EchoImageProcessor
     from tgmm_hf.modeling_tgmm import TgmmForSequenceClassification, TgmmModel
-    from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
+    from tgmm_hf.pipeline_tgmm import PIPELINE_TASK, TgmmCardiacPipeline
     from tgmm_hf.processing_tgmm import TgmmProcessor
 
     AutoConfig.register("tgmm", TgmmConfig)
@@ -91,7 +91,7 @@ def _register_tgmm() -> None:
     AutoFeatureExtractor.register(TgmmConfig, EcgFeatureExtractor)
     backends: dict[str, type] = {"pil": EchoImageProcessor, "torchvision": EchoImageProcessor}
     AutoImageProcessor.register(TgmmConfig, image_processor_classes=backends)
-    PIPELINE_REGISTRY.register_pipeline("cardiac-analysis", pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
+    PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=TgmmCardiacPipeline, pt_model=AutoModel)
 
 
 def _register_encoders() -> None:

@@ -104,6 +104,13 @@ def test_what_cannot_be_searched_with_is_refused_with_a_reason(
         assert NAME not in error.value.reason and not kept_files(files)
 
 
+def test_a_strict_page_refuses_words_that_are_in_doubt(folder: Path, searcher: Searcher, files: PrivateFiles):
+    assert "12345" in find(searcher, files, SearchRequest(text="12345"))
+    strict = load_searcher(str(folder / "model"), folder / "index", "refuse")
+    with pytest.raises(InputRefusedError, match="strictness is 'refuse'"):
+        find(strict, files, SearchRequest(text="12345"))
+
+
 def test_an_index_of_another_model_is_refused_before_the_page_starts(folder: Path, tmp_path: Path):
     model, processor = tiny_more_of_files()
     model.logit_scale.data += 1

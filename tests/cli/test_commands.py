@@ -277,6 +277,10 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         (["predict", "model", "--labs", "a.json", "--memory-limit", "9"], "--memory-limit"),
         (["explain", "model", "--xray", "a.png", "--text", "b", "--id", "c"], "--id"),
         (["explain", "model", "--ecg", "a", "--finding", "b", "--no-contributions"], "--contributions"),
+        (["explain", "model", "--ecg", "a", "--against", "b"], "--against"),
+        (["explain-check", "model", "data", "--cohort", "a", "--out", "b", "--against", "c"], "--against"),
+        (["app", "model", "--no-examples", "--examples", "a"], "--examples"),
+        (["app", "model", "--search-index", ".", "--examples", "a"], "--examples"),
     ],
 )
 def test_an_option_without_effect_is_refused(words: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:

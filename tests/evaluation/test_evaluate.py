@@ -244,8 +244,10 @@ def test_patients_that_were_trained_on_are_refused(evaluated, data_dir, tmp_path
         check_unseen(saved, own, rows, "validation")
     (training_directory(saved) / SEEN).unlink()
     assert UNKNOWN not in check_unseen(saved, own, rows, "validation")
-    write(saved / "run.json", {"data_hash": own, "run": {"model": {"checkpoint": None, "encoders": {"ecg": "x"}}}})
-    assert UNKNOWN in check_unseen(saved, own, rows, "validation")
+    for start in ({"encoders": {"ecg": "x"}}, {"ecg": "x"}, {"beat": "x"}):
+        write(saved / "run.json", {"data_hash": own, "run": {"model": {"checkpoint": None, **start}}})
+        assert UNKNOWN in check_unseen(saved, own, rows, "validation")
+        assert check_unseen(saved, own, rows, "test") == [UNKNOWN]
     write(saved / "run.json", {"data_hash": own, "run": run})
     # Another training has begun in the same place, or the checkpoint's patients are not known.
     write(training_directory(saved) / SEEN, {**seen, "data_hash": other})

@@ -189,12 +189,14 @@ def test_the_command_writes_the_check_beside_the_model(tmp_path: Path, capsys):
     (tmp_path / "prompts.json").write_text('{"effusion": "a pleural effusion"}')
     words = ["explain-check", tmp_path / "model", table, "--out", tmp_path / "out"]
     assert run(*words) == 2
+    assert run(*words, "--regions", places, "--task", "hf_diagnosis") == 2 and "--task" in capsys.readouterr().err
     options = ["--prompts", tmp_path / "prompts.json", "--beside-model", "--bootstrap", "100"]
     assert run(*words, "--regions", places, *options) == 0
     assert "| xray | attn_lrp |" in capsys.readouterr().out
     beside = json.loads((tmp_path / "model" / "explanation_check.json").read_text())
     assert beside == json.loads((tmp_path / "out" / "explanation_check.json").read_text())
     assert beside["settings"]["weights"] == load_more(str(tmp_path / "model"))[0].config.weights_fingerprint["id"]
+    assert run(*words, "--regions", places, *options, "--against", "clear lungs") == 1  # the figures would be others
     (tmp_path / "prompts.json").write_text("[1]")
     assert run(*words, "--regions", places, *options) == 1
 

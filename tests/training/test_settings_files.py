@@ -99,3 +99,10 @@ def test_a_warm_up_is_a_part_of_all_steps(value: float):
     pretraining = {"output": "a", "data": {"directory": "b"}, "model": {}, "ecg": {"warmup_fraction": value}}
     with pytest.raises(ValueError, match="ecg.warmup_fraction"):
         parse_dataclass(PretrainArguments, pretraining)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
+def test_a_pretraining_has_steps(name: str):
+    pretraining = {"output": "a", "data": {"directory": "b"}, "model": {}, "ecg": {name: 0}}
+    with pytest.raises(ValueError, match=f"ecg.{name} must be above 0, got 0"):
+        parse_dataclass(PretrainArguments, pretraining)

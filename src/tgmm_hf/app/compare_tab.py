@@ -8,7 +8,7 @@ import gradio as gr
 from tgmm_hf.app.answering import Question, answer_two, differences
 from tgmm_hf.app.fragments import answer_fragment, table_fragment
 from tgmm_hf.app.own_messages import own_messages_only
-from tgmm_hf.app.parts import WITH_MODEL, PageContent, chosen_tasks, file_field, html_part, task_picker
+from tgmm_hf.app.parts import WITH_MODEL, PageContent, chosen_tasks, file_field, html_part, steps_of, task_picker
 
 HELP = (
     "Two ECG recordings of one patient, such as before and after a treatment. A lab file is optional, and goes into "
@@ -37,7 +37,7 @@ def compare_tab(content: PageContent) -> None:
     ) -> list[Any]:
         if not one or not two:
             raise gr.Error("Two recordings are needed: choose a file for each of them.", print_exception=False)
-        question = Question(chosen_tasks(names), progress=lambda share, text: progress(share, desc=text))
+        question = Question(chosen_tasks(names), progress=steps_of(progress))
         with content.files.request() as place:
             answers = answer_two(content.pipe, (one, two), labs, question, place)
         before, after = (answer.prediction for answer in answers)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tgmm_hf.reports.pages import render_page
-from tgmm_hf.utils.names import MODALITIES
+from tgmm_hf.utils.names import MODALITIES, USED_ITEMS
 
-USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
-"""Modality -> what an answer uses of it."""
 SHOWN_ROWS = 50
 """Number of rows of a table that the page shows."""
 

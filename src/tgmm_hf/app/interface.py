@@ -34,7 +34,7 @@ def programming_interface(content: PageContent) -> None:
             echo: Files of one study, or a ZIP archive.
             views: File name of a clip -> view.
             units: "US" or "SI", the units of numbers without a unit.
-            tasks: Names of tasks; all diagnosis and prognosis tasks when omitted.
+            tasks: Names of tasks; all but retrieval tasks when omitted.
             explain: Explain the answer to the first task in the report. It takes longer.
 
         Returns:
@@ -44,7 +44,7 @@ def programming_interface(content: PageContent) -> None:
             raise TgmmError("units", f"they are 'US', 'SI' or null, got {units!r}.")
         cells = {name: tuple(value) if isinstance(value, list) else value for name, value in (labs or {}).items()}
         given = Given(cells, _path(labs_file), _paths(ecg), _paths(echo), views or {}, units)
-        question = Question(_known(content, tasks), explain)
+        question = Question(_asked_tasks(content, tasks), explain)
         with content.files.request() as place:
             answered = answer_patient(content.pipe, given, question, place)
         return {"prediction": answered.prediction, "report": answered.report}
@@ -57,14 +57,14 @@ def programming_interface(content: PageContent) -> None:
         Args:
             table: Cohort table, CSV or Parquet.
             files: A ZIP archive with the ECG and echo files.
-            tasks: Names of tasks; all diagnosis and prognosis tasks when omitted.
+            tasks: Names of tasks; all but retrieval tasks when omitted.
 
         Returns:
             {"predictions", "refused": texts of the CSV files, "patients", "answered": numbers of patients}.
         """
         with content.files.request() as place:
             answered = answer_table(
-                content.pipe, _path(table) or "", _paths(files), Question(_known(content, tasks)), place
+                content.pipe, _path(table) or "", _paths(files), Question(_asked_tasks(content, tasks)), place
             )
         return vars(answered)
 
@@ -96,10 +96,17 @@ def _paths(files: Any) -> list[str]:
     return [path for file in files or () if (path := _path(file)) is not None]
 
 
-def _known(content: PageContent, tasks: list[str] | None) -> list[str]:
-    """Return the names of the tasks. Refuse unknown ones."""
+def _asked_tasks(content: PageContent, tasks: list[str] | None) -> list[str]:
+    """Return the names of the tasks, all but retrieval tasks for None. Refuse an empty list and unknown names."""
     if tasks is None:
         return list(content.questions)
+    if not tasks:
+        raise TgmmError("tasks", f"the list is empty: name a task, or leave it out. {_names_of(content)}")
     if unknown := [name for name in tasks if name not in content.questions]:
-        raise TgmmError("tasks", f"{len(unknown)} of them are unknown; known are {', '.join(content.questions)}.")
+        raise TgmmError("tasks", f"{len(unknown)} of them are unknown. {_names_of(content)}")
     return tasks
+
+
+def _names_of(content: PageContent) -> str:
+    """Name the tasks of the page in a sentence."""
+    return f"The tasks are {', '.join(content.questions)}."

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import PatientAnswer
+from tgmm_hf.app.answering import PatientAnswer, Progress
 from tgmm_hf.app.fragments import answer_fragment
 from tgmm_hf.app.private_files import PrivateFiles
 from tgmm_hf.app.similar import Searcher
@@ -103,6 +103,11 @@ def chosen_tasks(names: Sequence[str]) -> list[str]:
     if not names:
         raise gr.Error("No question is chosen: choose one below the inputs.", print_exception=False)
     return list(names)
+
+
+def steps_of(progress: gr.Progress) -> Progress:
+    """Return a function that shows a share of the work and the name of the step on Gradio's bar of progress."""
+    return lambda share, text: progress(share, desc=text)
 
 
 def explain_choice(model: Any) -> gr.Checkbox:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import Given, Progress, Question, answer_patient, answer_read_patient, form_cell
+from tgmm_hf.app.answering import Given, Question, answer_patient, answer_read_patient, form_cell
 from tgmm_hf.app.fragments import messages_fragment
 from tgmm_hf.app.lab_form import FIRST_COLUMNS, field_of, form_columns
 from tgmm_hf.app.own_messages import own_messages_only
@@ -20,6 +20,7 @@ from tgmm_hf.app.parts import (
     html_part,
     result_parts,
     result_values,
+    steps_of,
     task_picker,
 )
 from tgmm_hf.utils.names import MODALITIES, VIEWS
@@ -77,7 +78,7 @@ def patient_tab(content: PageContent) -> None:
         )
         with content.files.request() as place:
             answered = answer_patient(
-                content.pipe, given, Question(chosen_tasks(names), wanted, _told(progress)), place
+                content.pipe, given, Question(chosen_tasks(names), wanted, steps_of(progress)), place
             )
         messages = [messages_fragment(answered.messages[name]) for name in MODALITIES]
         return [*result_values(content, answered), *messages, None, None, None, None, {}]
@@ -88,7 +89,7 @@ def patient_tab(content: PageContent) -> None:
         wanted: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it
     ) -> list[Any]:
-        question = Question(chosen_tasks(names), wanted, _told(progress))
+        question = Question(chosen_tasks(names), wanted, steps_of(progress))
         answered = answer_read_patient(content.pipe, dict(content.examples[name]), question)
         return result_values(content, answered, f"{name}. Nobody real.")
 
@@ -112,11 +113,6 @@ def patient_tab(content: PageContent) -> None:
             api_visibility="private",
             **WITH_MODEL,
         )
-
-
-def _told(progress: gr.Progress) -> Progress:
-    """Turn Gradio's bar of progress into a function of a share and a text."""
-    return lambda share, text: progress(share, desc=text)
 
 
 def _example_choice(content: PageContent) -> tuple[gr.Dropdown | None, gr.Button | None]:

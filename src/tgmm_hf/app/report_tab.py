@@ -7,7 +7,7 @@ import gradio as gr
 
 from tgmm_hf.app.ecg_report import ReportRequest, report_fragment, report_on_upload
 from tgmm_hf.app.own_messages import own_messages_only
-from tgmm_hf.app.parts import WITH_MODEL, PageContent, file_field, html_part
+from tgmm_hf.app.parts import WITH_MODEL, PageContent, file_field, html_part, steps_of
 from tgmm_hf.data.ecg_reports import reads_pictures
 
 LONGEST_QUESTION = 1000
@@ -51,9 +51,7 @@ def report_tab(content: PageContent) -> None:
             raise gr.Error("A recording is needed: choose its file or files.", print_exception=False)
         request = ReportRequest(files, (asked or "")[:LONGEST_QUESTION], with_sentences, with_control)
         with content.files.request() as place:
-            answer = report_on_upload(
-                content.pipe, reporter, request, place, lambda share, text: progress(share, desc=text)
-            )
+            answer = report_on_upload(content.pipe, reporter, request, place, steps_of(progress))
         return [report_fragment(answer), None]
 
     button.click(

@@ -135,7 +135,7 @@ def serve(  # noqa: PLR0913 - one argument per option of the command
         )
     pipe = None if is_searched_only else load_pipeline(model, view_classifier, strictness=strictness)
     reporter = None if report_model is None else load_report_pipeline(report_model, strictness)
-    searcher = None if search is None else load_searcher(*search)
+    searcher = None if search is None else load_searcher(*search, strictness)
     options: dict[str, Any] = {
         "host": host,
         "port": port,

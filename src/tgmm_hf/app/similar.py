@@ -51,13 +51,19 @@ class SearchRequest:
     number: int = 5
 
 
-def load_searcher(model: str, index: str | Path) -> Searcher:
+def load_searcher(model: str, index: str | Path, strictness: str = "note") -> Searcher:
     """Load a saved MoRE model and its index.
+
+    Args:
+        model: directory or Hub repository.
+        index: directory that `tgmm index` wrote.
+        strictness: "note" uses an input that is in doubt, "refuse" refuses it.
 
     Raises:
         TgmmError: if the model is of another kind, or the index was not made by it.
     """
     loaded, processor = load_more(model)
+    processor.default_strictness = strictness
     return Searcher(loaded, processor, read_index(index, loaded))
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from tgmm_hf.app.fragments import messages_fragment, similar_fragment
 from tgmm_hf.app.own_messages import own_messages_only
-from tgmm_hf.app.parts import WITH_MODEL, PageContent, file_field, html_part, save_button
+from tgmm_hf.app.parts import WITH_MODEL, PageContent, file_field, html_part, save_button, steps_of
 from tgmm_hf.app.similar import LARGEST_NUMBER, SearchRequest, search_uploads
 from tgmm_hf.utils.errors import InputRefusedError
 
@@ -54,7 +54,7 @@ def similar_tab(content: PageContent) -> None:
         )
         with content.files.request() as place:
             try:
-                hits = search_uploads(searcher, request, place, lambda share, step: progress(share, desc=step))
+                hits = search_uploads(searcher, request, place, steps_of(progress))
             except InputRefusedError as error:
                 refused = messages_fragment([f"Refused: {error.reason}"])
                 return [refused, "", gr.Row(visible=False), None, None]

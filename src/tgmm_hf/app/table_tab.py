@@ -15,6 +15,7 @@ from tgmm_hf.app.parts import (
     file_field,
     html_part,
     save_button,
+    steps_of,
     task_picker,
 )
 
@@ -48,7 +49,7 @@ def table_tab(content: PageContent) -> None:
         if path is None:
             raise gr.Error("A cohort table is needed: choose a CSV or Parquet file.", print_exception=False)
         progress(0.0, desc="Unpacking the files")
-        question = Question(chosen_tasks(names), progress=lambda share, text: progress(share, desc=text))
+        question = Question(chosen_tasks(names), progress=steps_of(progress))
         with content.files.request() as place:
             answered = answer_table(content.pipe, path, files or (), question, place)
         parts = [

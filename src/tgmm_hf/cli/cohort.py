@@ -137,7 +137,7 @@ def synth(
         measures=measures,
         centre="" if centre is None else centre.value,
     )
-    optimum = json.loads((out / "bayes.json").read_text())["population"]["hf_diagnosis"]
+    optimum = json.loads((out / "bayes.json").read_text(encoding="utf-8"))["population"]["hf_diagnosis"]
     typer.echo(f"{patients} patients: {table}; the best figures any model can reach: {out / 'bayes.json'}")
     for name, figures in optimum.items():
         late = figures.get("late_fusion_auc")

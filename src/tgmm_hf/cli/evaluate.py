@@ -237,7 +237,7 @@ def _evaluate_more(evaluation: _Evaluation) -> None:
         allow_outside=given.get("allow_outside", False),
     )
     evaluate_more(evaluation.model, evaluation.data, evaluation.out, settings)
-    typer.echo((evaluation.out / "metrics.txt").read_text())
+    typer.echo((evaluation.out / "metrics.txt").read_text(encoding="utf-8"))
     typer.echo(f"{evaluation.out / 'metrics.json'}")
 
 
@@ -301,7 +301,7 @@ def _evaluate_tgmm(evaluation: _Evaluation) -> None:
 
 def _print_results(out: Path) -> None:
     """Print the figures of an evaluation, and the paths of its files."""
-    typer.echo((out / "metrics.txt").read_text())
+    typer.echo((out / "metrics.txt").read_text(encoding="utf-8"))
     typer.echo(f"{out / 'metrics.json'}, {out / 'report.html'}")
 
 

@@ -135,6 +135,7 @@ def explain(
         shown = {"layout": ecg_layout.value, "sensitivity": float(ecg_sensitivity.value)}
         explain_more_files(model, {"xray": xray, "ecg": ecg}, asked, out, _format_of(out, file_format), shown)
         return
+    refuse_given(context, ("against",), "goes with --text, which asks a MoRE model")
     given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}
     if all(path is None for path in given.values()):
         raise typer.BadParameter("give at least one of --labs, --ecg and --echo")

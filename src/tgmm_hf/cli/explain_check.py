@@ -45,7 +45,9 @@ def explain_check(
     split: Annotated[Split, typer.Option(help="Split whose patients are measured.")] = Split.test,
     task: Annotated[
         str | None,
-        typer.Option(help="Diagnosis or prognosis to explain.", show_default="the model's first diagnosis"),
+        typer.Option(
+            help="With --cohort: diagnosis or prognosis to explain.", show_default="the model's first diagnosis"
+        ),
     ] = None,
     patients: Annotated[
         int | None,
@@ -76,6 +78,10 @@ def explain_check(
     """
     if (cohort is None) == (regions is None):
         raise typer.BadParameter("give either --cohort (a TGMM model) or --regions (a MoRE model)")
+    if regions is None and (prompts is not None or against):
+        raise typer.BadParameter("--prompts and --against go with --regions")
+    if regions is not None and task is not None:
+        raise typer.BadParameter("--task goes with --cohort, because a MoRE model has no tasks")
     announce_hub(model)
     if regions is not None:
         asked = {"prompts": prompts, "against": against or (), "split": split.value, "number": patients}
@@ -128,5 +134,5 @@ def _check_regions(
 
 def _show(out: Path) -> None:
     """Print the table of a check, and where its figures are."""
-    typer.echo((out / "explanation_check.md").read_text())
+    typer.echo((out / "explanation_check.md").read_text(encoding="utf-8"))
     typer.echo(f"{out / 'explanation_check.json'}")

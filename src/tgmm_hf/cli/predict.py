@@ -28,14 +28,10 @@ from tgmm_hf.cli.options import (
     table_of,
 )
 from tgmm_hf.cli.patient_files import options_for_paths, refuse_folder, require_files
-from tgmm_hf.utils.names import counted
+from tgmm_hf.utils.names import USED_ITEMS, counted
 
 if TYPE_CHECKING:
     from tgmm_hf.data.predicted_table import Tally
-
-USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
-"""Modality -> what a prediction counts of it."""
-
 
 LabsFile = Annotated[
     Path | None,

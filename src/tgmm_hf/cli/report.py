@@ -9,6 +9,7 @@ import typer
 from tgmm_hf.cli.laboratory import Strictness, StrictnessChoice
 from tgmm_hf.cli.options import Model, announce_hub
 from tgmm_hf.cli.patient_files import refuse_folder, require_files
+from tgmm_hf.cli.predict import Identifier, OutFile
 from tgmm_hf.utils.names import counted
 
 EcgToReport = Annotated[
@@ -27,14 +28,10 @@ Instruction = Annotated[
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest report, in tokens.")]
 Beams = Annotated[int, typer.Option(min=1, help="Number of beams of the search. 1 takes the most probable next token.")]
-Identifier = Annotated[
-    str | None, typer.Option("--id", help="Name of the patient in the output.", show_default="no name")
-]
 Sentences = Annotated[
     bool,
     typer.Option("--sentences", help="Name the leads and moments that carried each sentence, if a check holds."),
 ]
-OutFile = Annotated[Path, typer.Option(help="JSON file to write.")]
 
 
 def report(

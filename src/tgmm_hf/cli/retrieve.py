@@ -81,7 +81,6 @@ def retrieve(
 def _write_page(path: Path, processor: Any, query: dict[str, str], matches: list[Any]) -> None:
     """Write the page of a search, whole or not at all. Arguments as in `hits_page`."""
     from tgmm_hf.reports.more_hits import hits_page
-    from tgmm_hf.utils.files import whole_file
+    from tgmm_hf.utils.files import write_text
 
-    with whole_file(path) as building:
-        building.write_text(hits_page(processor, query, matches), encoding="utf-8")
+    write_text(path, hits_page(processor, query, matches))

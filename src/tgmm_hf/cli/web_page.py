@@ -78,15 +78,20 @@ def app(
     Example: tgmm app demo/model
     Example: tgmm app more_model --search-index notes_index
     """
+    if search_model is not None and search_index is None:
+        raise typer.BadParameter("--search-model needs --search-index")
+    if no_examples and examples is not None:
+        raise typer.BadParameter("--examples names synthetic patients, and --no-examples offers none: leave one out")
+    if search_index is not None and search_model in (None, model) and (examples is not None or view_classifier):
+        raise typer.BadParameter(
+            "--examples and --view-classifier are for a page with patients, not for a search alone"
+        )
     announce_hub(model)
-    from tgmm_hf.app.server import check_host, read_password
+    from tgmm_hf.app.examples import default_directory
+    from tgmm_hf.app.server import check_host, read_password, serve
 
     password = read_password(password_file)
     check_host(host, password)
-    if search_model is not None and search_index is None:
-        raise typer.BadParameter("--search-model needs --search-index")
-    from tgmm_hf.app.examples import default_directory
-    from tgmm_hf.app.server import serve
 
     directory = None if no_examples else examples or default_directory()
     typer.echo(f"http://{host}:{port} is open in a moment. Stop it with Ctrl-C.")

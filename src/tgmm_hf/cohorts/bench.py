@@ -50,7 +50,7 @@ from tgmm_hf.data.instructions import Instruction, Statement, check_suffix, new_
 from tgmm_hf.data.manifest import SPLITS
 from tgmm_hf.utils.digests import file_digest, json_digest
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
 
@@ -140,8 +140,7 @@ def make_bench(  # noqa: PLR0913 - the options of the command
         write_instruction_rows(rows, building, out.suffix)
         record.unlink(missing_ok=True)  # an earlier record would not fit the file that gets its name now
     summary |= {"sha256": file_digest(out), "versions": package_versions("duckdb", "pyarrow", "scikit-learn")}
-    with whole_file(card) as building:
-        building.write_text(bench_card(out.name, summary), encoding="utf-8")
+    write_text(card, bench_card(out.name, summary))
     write_json(record, summary)
     return summary
 

@@ -78,7 +78,7 @@ class BeatSignals:
             raise TgmmError(self.name, f"a {what} of {samples} samples was found, and {needed} are needed at 250 Hz.")
 
     def _run(self, windows: NDArray, name: str) -> NDArray:
-        """Scale windows as in the training, and return an output of the model in the unit of the windows."""
+        """Scale windows as the feature extractor does, and return an output of the model in the unit of the windows."""
         mean, deviation = windows.mean(axis=2, keepdims=True), windows.std(axis=2, keepdims=True) + SMALLEST_DEVIATION
         values = torch.from_numpy(((windows - mean) / deviation).astype(np.float32)).to(self.model.device)
         with torch.no_grad():

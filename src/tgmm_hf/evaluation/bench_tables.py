@@ -10,11 +10,10 @@ from tgmm_hf.evaluation.bench_models import BenchModels
 from tgmm_hf.evaluation.evaluate_bench import compute_bench_evaluation
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
-from tgmm_hf.evaluation.outputs import aligned, write_text
 from tgmm_hf.evaluation.report_controls import MODEL
-from tgmm_hf.evaluation.reporter_tables import reporter_tables, section, shown
+from tgmm_hf.evaluation.reporter_tables import reporter_tables, ruled, section, shown
 from tgmm_hf.evaluation.tables import Table, as_csv, text_number, text_range
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 from tgmm_hf.utils.names import LEADS
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
@@ -144,11 +143,7 @@ def _signals(title: str, entry: Mapping[str, Any]) -> Table:
 
 def _plain_text(metrics: Mapping[str, Any], tables: Sequence[Table]) -> str:
     """Write the figures as plain text for the terminal."""
-    parts = [_head(metrics)]
-    for table in tables:
-        lines = aligned([table.header, *table.rows])
-        parts.append("\n".join([table.title, lines[0], "-" * len(lines[0]), *lines[1:]]))
-    return "\n\n".join([*parts, *_tail(metrics)])
+    return "\n\n".join([_head(metrics), *map(ruled, tables), *_tail(metrics)])
 
 
 def _markdown(metrics: Mapping[str, Any], tables: Sequence[Table]) -> str:

@@ -25,7 +25,6 @@ from tgmm_hf.utils.files import whole_file
 
 CARDIOBENCH = {"cardiobench-echonet": "FileName", "cardiobench-camus": "patient_id"}
 """Benchmark -> name of the column of ids."""
-BENCHMARKS = ("ptbxl", *CARDIOBENCH)
 SUBSETS = {"ptbxl": "ecg"} | dict.fromkeys(CARDIOBENCH, "echo")
 """Benchmark -> the inputs that it gives to a model."""
 

@@ -8,10 +8,10 @@ from tgmm_hf.data.note_index import names_findings
 from tgmm_hf.evaluation.evaluate_findings import compute_findings_evaluation
 from tgmm_hf.evaluation.evaluate_more import MoreEvaluationSettings, compute_more_evaluation
 from tgmm_hf.evaluation.more_tables import more_head, more_tables, more_tail
-from tgmm_hf.evaluation.outputs import aligned, write_text
+from tgmm_hf.evaluation.outputs import aligned
 from tgmm_hf.evaluation.reporter_tables import section
 from tgmm_hf.evaluation.tables import as_csv
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 

@@ -23,7 +23,7 @@ from tgmm_hf.evaluation.tables import (
     subgroup_rows,
     tasks_of,
 )
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 
 
 def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir: Path) -> None:
@@ -63,12 +63,6 @@ def write_outputs(metrics: Mapping[str, Any], predictions: Predictions, out_dir:
         write_text(out_dir / "tables" / name, text)
     # NaN is refused, because an undefined figure must be null, with a reason beside it.
     write_json(out_dir / "metrics.json", metrics, allow_nan=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_file(path) as building:
-        building.write_text(text)
 
 
 def metrics_text(metrics: Mapping[str, Any]) -> str:

@@ -14,10 +14,10 @@ from tgmm_hf.evaluation.evaluate_reporter import (
 )
 from tgmm_hf.evaluation.finding_figures import FIGURES
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
-from tgmm_hf.evaluation.outputs import aligned, write_text
+from tgmm_hf.evaluation.outputs import aligned
 from tgmm_hf.evaluation.report_controls import MODEL
 from tgmm_hf.evaluation.tables import Table, as_csv, text_number, text_range
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 UNSTATED = "unstated"
@@ -167,11 +167,7 @@ def _noise(robustness: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def plain_text(metrics: Mapping[str, Any], tables: Any) -> str:
     """Write the figures as plain text for the terminal."""
-    parts = [_head(metrics)]
-    for table in tables:
-        lines = aligned([table.header, *table.rows])
-        parts.append("\n".join([table.title, lines[0], "-" * len(lines[0]), *lines[1:]]))
-    return "\n\n".join([*parts, *_tail(metrics)])
+    return "\n\n".join([_head(metrics), *map(ruled, tables), *_tail(metrics)])
 
 
 def markdown(metrics: Mapping[str, Any], tables: Any) -> str:
@@ -185,6 +181,12 @@ def card_section(metrics: Mapping[str, Any]) -> str:
     tables = reporter_tables(metrics)
     sections = [section(tables[name], "###") for name in ("findings", "text")]
     return "\n\n".join(["## Results", _head(metrics), *sections, *_tail(metrics)])
+
+
+def ruled(table: Table) -> str:
+    """Write a table as plain text: title, header, a rule, and rows with aligned columns."""
+    header, *rows = aligned([table.header, *table.rows])
+    return "\n".join([table.title, header, "-" * len(header), *rows])
 
 
 def section(table: Table, level: str = "##") -> str:

@@ -26,7 +26,6 @@ from tgmm_hf.evaluation.diagnosis import diagnosis_figures
 from tgmm_hf.evaluation.headline_figures import KNOWN_IF, OUTCOME, SCORE
 from tgmm_hf.evaluation.late_fusion import Scored, fuse, with_scores
 from tgmm_hf.evaluation.metrics import Bootstrap, UndefinedFigureError, auc, bootstrap_draws
-from tgmm_hf.evaluation.outputs import write_text
 from tgmm_hf.evaluation.prognosis import choose_risk_cut, prognosis_figures
 from tgmm_hf.evaluation.simple_model_features import column, read_features, read_lvef
 from tgmm_hf.evaluation.simple_models import SIMPLE_MODELS, Score, SimpleModel
@@ -34,7 +33,7 @@ from tgmm_hf.evaluation.single_modality import SingleModality, read_model
 from tgmm_hf.evaluation.survival import c_index
 from tgmm_hf.evaluation.tables import as_csv, text_estimate
 from tgmm_hf.evaluation.unseen import prepared_data_hash
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
@@ -402,7 +401,7 @@ def _write(result: Mapping[str, Any], predictions: Sequence[pd.DataFrame], out_d
 def add_old_names(out_dir: Path) -> None:
     """Add the names of version 0.1 to the result of `evaluate_simple_models`: files and the column `baseline`."""
     for suffix in (".csv", ".json"):
-        write_text(out_dir / f"baselines{suffix}", (out_dir / f"simple_models{suffix}").read_text())
+        write_text(out_dir / f"baselines{suffix}", (out_dir / f"simple_models{suffix}").read_text(encoding="utf-8"))
     if (path := out_dir / "predictions.parquet").is_file():
         table = pd.read_parquet(path)
         with whole_file(path) as building:

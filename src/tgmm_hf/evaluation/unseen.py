@@ -162,9 +162,13 @@ def _check_split_of_training(
     return [f"The model was trained on the train split and {chosen}; this is {split}.", *doubts]
 
 
+STARTS = ("checkpoint", "encoders", "ecg", "beat")
+"""Settings of `model`, of any family, that name weights which may have seen patients."""
+
+
 def _from_scratch(run: Mapping[str, Any]) -> bool:
-    start = run["run"]["model"]
-    return start["checkpoint"] is None and not start.get("encoders") and not start.get("ecg")
+    """Tell whether a training started from no weights that may have seen patients. `run` is the content of run.json."""
+    return not any(run["run"]["model"].get(name) for name in STARTS)
 
 
 def patient_name(row: Instruction) -> str:

@@ -33,7 +33,7 @@ from tgmm_hf.training.frozen_features_collator import fill_and_read_cache
 from tgmm_hf.training.train import train
 from tgmm_hf.utils.child_process import end_with_parent, run_child
 from tgmm_hf.utils.digests import file_digest
-from tgmm_hf.utils.files import claim_directory, read_json, whole_file, write_json
+from tgmm_hf.utils.files import claim_directory, read_json, write_json, write_text
 from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
@@ -215,8 +215,7 @@ def _run_entry(run: GridRun, metrics: dict[str, dict[int, dict[str, Any]]]) -> d
 def _write_results(results: dict[str, Any], out: Path) -> None:
     """Write ``tables/<name>.csv`` and ``reproduce.json`` into `out`. `results` is the content of the latter."""
     for name, table in results["tables"].items():
-        with whole_file(out / "tables" / f"{name}.csv") as building:
-            building.write_text(as_csv(table["header"], table["rows"]))
+        write_text(out / "tables" / f"{name}.csv", as_csv(table["header"], table["rows"]))
     write_json(out / "reproduce.json", results)
 
 

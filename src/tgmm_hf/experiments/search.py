@@ -19,7 +19,7 @@ from tgmm_hf.experiments.search_trainer import STUDY, SearchTrainer, ended_trial
 from tgmm_hf.training.run_directory import MAY_CHANGE, weights_of_sources
 from tgmm_hf.training.settings_files import differences, flat
 from tgmm_hf.training.training_data import read_data
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import write_json, write_text
 from tgmm_hf.utils.output_lock import only_run
 from tgmm_hf.utils.versions import package_versions
 
@@ -144,18 +144,14 @@ def _write_table(search: Search, trials: list[dict[str, Any]]) -> None:
         for trial in trials
     ]
     cells = [["" if value is None else str(value) for value in row] for row in rows]
-    with whole_file(search.out / "trials.csv") as building:
-        building.write_text(as_csv(["trial", "score", *names, "failed"], cells))
+    write_text(search.out / "trials.csv", as_csv(["trial", "score", *names, "failed"], cells))
 
 
 def _write_best(search: Search, best: dict[str, Any], number_of_trials: int) -> None:
     """Write ``best.yaml``: the training configuration with the settings of the best trial, and its score as comment."""
     settings = search.run(best["settings"], "best").to_dict() | {"output": str(search.out / "best")}
-    with whole_file(search.out / "best.yaml") as building:
-        building.write_text(
-            f"# tgmm search: trial {best['trial']} of {number_of_trials}, validation score {best['score']:.4f}.\n"
-            + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        )
+    comment = f"# tgmm search: trial {best['trial']} of {number_of_trials}, validation score {best['score']:.4f}.\n"
+    write_text(search.out / "best.yaml", comment + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def _progress_line(trial: dict[str, Any], number_of_trials: int) -> str:

@@ -18,12 +18,13 @@ from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, curves, evidence_ef
 from tgmm_hf.explanation.planted_units import PlantedEvidence
 from tgmm_hf.explanation.prepared_patient import PreparedPatient
 from tgmm_hf.explanation.randomised import rank_correlation, shuffled_copies
-from tgmm_hf.explanation.scoring import question_of
+from tgmm_hf.explanation.scoring import default_task, question_of
 from tgmm_hf.explanation.summary import effect_ratios, summarise, table_text
+from tgmm_hf.explanation.units import Units
 from tgmm_hf.explanation.verified import CHECK_FILE
 from tgmm_hf.modeling_tgmm import TgmmModel
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.files import read_json, write_json, write_text
 from tgmm_hf.utils.model_names import is_local_model
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 from tgmm_hf.utils.output_lock import one_run_at_a_time
@@ -56,7 +57,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
         cohort: directory of the cohort, written by `tgmm synth`.
         out: directory to write.
         split: split whose patients are measured.
-        task: a diagnosis or prognosis; the model's first diagnosis when None.
+        task: a diagnosis or prognosis; the first one of the model when None, a diagnosis if there is one.
         patients: largest number of patients; all of the split when None.
         beside_model: also write the summary into the directory of the model.
         seed: seed of random orders, shuffled weights and resamples.
@@ -76,7 +77,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     prepared, prepare = load_prepared(data), read_json(Path(data) / "prepare.json")
     ids = [str(name) for rows in prepared.values() for name in rows["id"]]
     evidence = PlantedEvidence(Path(cohort), ids, processor)
-    task = task or network.config.task_names("diagnosis")[0]
+    task = task or default_task(network.config)
     question = question_of(network.config.tasks, task)
     settings = {"model": model, "data_hash": prepare["data_hash"], "split": split, "task": task, "seed": seed}
     settings |= {"target": question.target, "unit": question.unit}
@@ -107,8 +108,7 @@ def check_explanations(  # noqa: PLR0913 - one argument per option of the comman
     summary["evidence_effect"] = effect_ratios(measured, seed, bootstrap)
     for directory in (out, *([Path(model)] if beside_model else [])):
         write_json(directory / CHECK_FILE, summary)
-    with whole_file(out / "explanation_check.md") as building:
-        building.write_text(table_text(summary), encoding="utf-8")
+    write_text(out / "explanation_check.md", table_text(summary))
     return summary
 
 
@@ -124,16 +124,32 @@ def measure(
     """
     units = case.units(modality)
     planted = evidence.of(modality, str(case.row["id"]), units, dict(enumerate(case.labs.used)))
-    maps = case.values(modality, units)
-    number = int(units.present.sum())
+    return measure_on_units(units, planted, case.values(modality, units), EVIDENCE_SHARE[modality], random)
+
+
+def measure_on_units(
+    units: Units, planted: np.ndarray, maps: Mapping[str, np.ndarray], share: float, random: np.random.Generator
+) -> dict[str, Any]:
+    """Measure maps of one modality.
+
+    Args:
+        units: n units of the modality.
+        planted: (n,) change of each unit, not negative.
+        maps: method -> (n,) values.
+        share: share of the planted change that defines the evidence.
+        random: draws orders of equal values, random orders and units without evidence.
+
+    Returns:
+        As `measure` describes it.
+    """
     orders = [order_of(values, random) for values in maps.values()]
-    orders += [random.permutation(number) for _ in range(RANDOM_ORDERS)]
+    orders += [random.permutation(len(planted)) for _ in range(RANDOM_ORDERS)]
     scored = [curve.figures() for curve in curves(units, orders)]
     figures = dict(zip(maps, scored, strict=False))
     by_chance = scored[len(maps) :]
     figures["random"] = {key: float(np.mean([curve[key] for curve in by_chance])) for key in by_chance[0]}
     stored = {name: rounded(values) for name, values in maps.items()}
-    effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
+    effect = evidence_effect(units, planted, share, random)
     return {"figures": figures, "maps": stored, "planted": rounded(planted), "effect": effect}
 
 
@@ -142,12 +158,12 @@ def rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def correlations(measured: Mapping[str, Any], others: Mapping[str, PreparedPatient]) -> dict[str, Any]:
+def correlations(measured: Mapping[str, Any], shuffled: Mapping[str, PreparedPatient]) -> dict[str, Any]:
     """Compare the maps of a patient with those of models whose weights are shuffled.
 
     Args:
         measured: modality -> what `measure` returns for the model itself.
-        others: name of a shuffled model -> the patient with this model.
+        shuffled: name of a shuffled model -> the patient with this model.
 
     Returns:
         modality -> method -> "correlation <name>" -> rank correlation.
@@ -155,16 +171,16 @@ def correlations(measured: Mapping[str, Any], others: Mapping[str, PreparedPatie
     result: dict[str, Any] = {}
     for modality, entry in measured.items():
         result[modality] = {method: {} for method in entry["maps"]}
-        for name, case in others.items():
+        for name, case in shuffled.items():
             for method, values in case.values(modality, case.units(modality)).items():
                 trained = np.array(entry["maps"][method])
                 result[modality][method][f"correlation {name}"] = rank_correlation(trained, values)
     return result
 
 
-def _add_correlations(measured: dict[str, Any], found: Mapping[str, Any]) -> None:
+def _add_correlations(measured: dict[str, Any], rank_correlations: Mapping[str, Any]) -> None:
     """Add what `correlations` returned to the figures of a patient, in place."""
-    for modality, methods in found.items():
+    for modality, methods in rank_correlations.items():
         for method, figures in methods.items():
             measured[modality]["figures"][method] |= figures
 

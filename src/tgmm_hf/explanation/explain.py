@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from tgmm_hf.configuration_tasks import CANDIDATE_KINDS
 from tgmm_hf.explanation.attribution import Attribution
 from tgmm_hf.explanation.ecg import (
     ecg_methods,
@@ -20,7 +19,7 @@ from tgmm_hf.explanation.echo import echo_methods, explain_echo_regions
 from tgmm_hf.explanation.labs import explain_cells, explain_cells_by_gradient
 from tgmm_hf.explanation.material import Material, read_material
 from tgmm_hf.explanation.modalities import explain_modalities
-from tgmm_hf.explanation.scoring import PatientScore, question_of
+from tgmm_hf.explanation.scoring import PatientScore, default_task, question_of
 from tgmm_hf.explanation.slots import explain_slots
 from tgmm_hf.explanation.step_progress import Progress, StepProgress
 from tgmm_hf.explanation.units import explain_ecg_by_occlusion, explain_echo_by_occlusion
@@ -60,8 +59,7 @@ def default_methods(model: Any, task: str | None = None) -> dict[str, tuple[str,
         model: the model.
         task: name of the task; the first diagnosis or prognosis when None.
     """
-    task = task or next(iter([n for kind in CANDIDATE_KINDS for n in model.config.task_names(kind)]), "")
-    return chosen_methods(None, stored_check(model), task, methods_of(model))
+    return chosen_methods(None, stored_check(model), task or default_task(model.config), methods_of(model))
 
 
 @dataclass(frozen=True)
@@ -135,8 +133,7 @@ def explain(  # noqa: PLR0913 - what is explained, of whom, and how
         ValueError: if a task, target, modality or method is unknown.
         ImportError: if integrated gradients of an ECG are asked for without captum (extra `explain`).
     """
-    task = task or next(iter([n for kind in CANDIDATE_KINDS for n in model.config.task_names(kind)]), None)
-    task = task or next(iter(model.config.tasks))  # is refused below, with the reason
+    task = task or default_task(model.config)
     question = question_of(model.config.tasks, task, target)
     check = stored_check(model)
     chosen = chosen_methods(methods, check, task, methods_of(model))

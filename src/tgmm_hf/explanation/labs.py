@@ -19,7 +19,7 @@ from tgmm_hf.inputs.lab_scales import cell_inputs, cell_spans
 from tgmm_hf.inputs.lab_text import SEPARATOR, LabsText, gender_of
 from tgmm_hf.inputs.optional_packages import require_package
 from tgmm_hf.layers.cell_inputs import is_cell_encoder
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.files import write_text
 from tgmm_hf.utils.names import CELL_ARGUMENTS
 
 EXACT_CELLS = 8
@@ -63,7 +63,9 @@ def _tensors(patient: PatientScore, processor: Any, rows: Sequence[LabsText]) ->
     """Make the model's inputs of lab rows with their texts. Rows whose texts are all empty have a masked token."""
     arrays = processor.encode_labs(rows) or processor.tokenize([row.text for row in rows])
     if processor.labs_scales is not None and CELL_ARGUMENTS[0] not in arrays:
-        arrays |= cell_inputs(rows, np.zeros((*arrays["input_ids"].shape, 2)), processor.labs_scales, "patient")
+        arrays |= cell_inputs(
+            rows, np.zeros((*arrays["input_ids"].shape, 2)), processor.labs_scales, processor.labs_object
+        )
     return {name: torch.from_numpy(array).to(patient.model.device) for name, array in arrays.items()}
 
 
@@ -204,5 +206,4 @@ def write_text_plot(path: Path, attribution: Attribution, sentences: Sequence[st
         output_names=[attribution.target],
     )
     page = shap.plots.text(explanation, display=False)
-    with whole_file(path) as building:
-        building.write_text(f'<!doctype html><meta charset="utf-8"><title>SHAP</title>{page}', encoding="utf-8")
+    write_text(path, f'<!doctype html><meta charset="utf-8"><title>SHAP</title>{page}')

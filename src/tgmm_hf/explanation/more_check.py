@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from tgmm_hf.explanation.check import RANDOM_ORDERS, SHUFFLED_PATIENTS, claim_settings, rounded
+from tgmm_hf.explanation.check import SHUFFLED_PATIENTS, claim_settings, measure_on_units
 from tgmm_hf.explanation.explain_more import Asked
-from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE, curves, evidence_effect, order_of
+from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE
 from tgmm_hf.explanation.more_score import (
     FINDINGS_TASK,
     KINDS,
@@ -30,8 +30,9 @@ from tgmm_hf.explanation.summary import effect_ratios, summarise, table_text
 from tgmm_hf.explanation.verified import CHECK_FILE
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import InputRefusedError, TgmmError
-from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.files import read_json, write_json, write_text
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
+from tgmm_hf.utils.short_digests import short_digest
 
 ENCODERS = tuple(f"{start}{kind}_encoder" for start in ("", "more.") for kind in ("xray", "ecg", "text"))
 """Start of the names of the encoders' weights."""
@@ -86,7 +87,7 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
     if len(tasks) != 1:
         raise TgmmError("the cases", f"they must all ask about texts, or all about findings, got {sorted(tasks)}.")
     settings = {"weights": (model.config.weights_fingerprint or {}).get("id"), "task": tasks.pop(), "seed": seed}
-    settings |= {"cases": json_digest([[case.id, case.asked.text, case.asked.finding] for case in cases])}
+    settings |= {"cases": json_digest([_identity(case) for case in cases])}
     claim_settings(out, settings)
     measured: dict[int, dict[str, Any]] = {}
     refused = 0
@@ -109,9 +110,15 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
     summary["evidence_effect"] = effect_ratios(entries, seed, bootstrap)
     for directory in (out, *([] if beside_model is None else [beside_model])):
         write_json(directory / CHECK_FILE, summary)
-    with whole_file(out / "explanation_check.md") as building:
-        building.write_text(table_text(summary), encoding="utf-8")
+    write_text(out / "explanation_check.md", table_text(summary))
     return summary
+
+
+def _identity(case: PlantedCase) -> list[Any]:
+    """Return what the figures of a case depend on beside the model, JSON-able. Other words make another case."""
+    asked = case.asked
+    masks = {kind: [list(mask.shape), short_digest(np.packbits(mask).tolist())] for kind, mask in case.masks.items()}
+    return [case.id, asked.text, list(asked.against), asked.finding, masks]
 
 
 def _measure_or_refuse(model: Any, processor: Any, case: PlantedCase, seed: Sequence[int]) -> dict[str, Any]:
@@ -162,16 +169,7 @@ def measure_maps(score: TowerScore, modality: str, mask: np.ndarray, random: np.
         As `check.measure`: "figures", "maps", "planted" and "effect".
     """
     units, planted = more_units(score, modality), planted_units(score, modality, mask)
-    maps = maps_on_units(score, modality)
-    orders = [order_of(values, random) for values in maps.values()]
-    orders += [random.permutation(len(planted)) for _ in range(RANDOM_ORDERS)]
-    scored = [curve.figures() for curve in curves(units, orders)]
-    figures: dict[str, dict[str, float]] = dict(zip(maps, scored, strict=False))
-    by_chance = scored[len(maps) :]
-    figures["random"] = {key: float(np.mean([curve[key] for curve in by_chance])) for key in by_chance[0]}
-    stored = {name: rounded(values) for name, values in maps.items()}
-    effect = evidence_effect(units, planted, EVIDENCE_SHARE[modality], random)
-    return {"figures": figures, "maps": stored, "planted": rounded(planted), "effect": effect}
+    return measure_on_units(units, planted, maps_on_units(score, modality), EVIDENCE_SHARE[modality], random)
 
 
 def _add_correlations(entry: Mapping[str, Any], case: PlantedCase, copies: Mapping[str, Any], processor: Any) -> None:

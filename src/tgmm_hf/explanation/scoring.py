@@ -57,6 +57,17 @@ class Question:
         return logits[:, self.index] - logits[:, other_candidates].logsumexp(1)
 
 
+def default_task(config: Any) -> str:
+    """Name the task that is explained if none is named: the first diagnosis, or else the first prognosis.
+
+    Args:
+        config: `TgmmConfig`. A model with neither has no score to explain. Its first task is returned, and
+            `question_of` refuses it with the reason.
+    """
+    scored = [name for kind in CANDIDATE_KINDS for name in config.task_names(kind)]
+    return next(iter(scored or config.tasks))
+
+
 def question_of(tasks: Mapping[str, Mapping[str, Any]], task: str, target: str | None = None) -> Question:
     """Make the question about a task.
 

@@ -55,10 +55,10 @@ def stability(checks: Sequence[str | Path], bootstrap: int = BOOTSTRAP_RESAMPLES
     modalities = dict.fromkeys(name for file in files for name in trainings[0][file])
     result: dict[str, Any] = {}
     for modality in modalities:
-        having = [file for file in files if modality in trainings[0][file]]
-        methods = trainings[0][having[0]][modality]["maps"]
+        files_of_modality = [file for file in files if modality in trainings[0][file]]
+        methods = trainings[0][files_of_modality[0]][modality]["maps"]
         result[modality] = {
-            method: _compare(trainings, having, modality, method, bootstrap, seed) for method in methods
+            method: _compare(trainings, files_of_modality, modality, method, bootstrap, seed) for method in methods
         }
     return result
 
@@ -132,11 +132,11 @@ def _require_same_question(checks: Sequence[Path]) -> None:
         if not (check / "settings.json").is_file():
             raise TgmmError(str(check), "holds no settings.json. Name a directory that `tgmm explain-check` wrote.")
     settings = [read_json(check / "settings.json") for check in checks]
-    for check, found in zip(checks, settings, strict=True):
-        for name in sorted((settings[0].keys() | found.keys()) - set(DIFFERING)):
-            if found.get(name) != settings[0].get(name):
-                problem = f"has {name} {found.get(name)!r}, {checks[0]} has {settings[0].get(name)!r}."
+    for check, entry in zip(checks, settings, strict=True):
+        for name in sorted((settings[0].keys() | entry.keys()) - set(DIFFERING)):
+            if entry.get(name) != settings[0].get(name):
+                problem = f"has {name} {entry.get(name)!r}, {checks[0]} has {settings[0].get(name)!r}."
                 raise TgmmError(str(check), problem)
-    weights = [found.get("weights") for found in settings]
+    weights = [entry.get("weights") for entry in settings]
     if len(set(weights)) < len(weights):
         raise TgmmError(str(checks[0]), f"two checks are of the same weights ({weights}). Name one for each training.")

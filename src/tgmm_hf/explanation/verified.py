@@ -49,7 +49,7 @@ def best_method(check: Mapping[str, Any] | None, task: str, modality: str) -> st
 
 
 def marked(attribution: Attribution, check: Mapping[str, Any] | None) -> Attribution:
-    """Add the note `TRUE`, `FALSE` or `UNKNOWN` to an attribution of labs, ECG or echo."""
+    """Add the note `TRUE`, `FALSE` or `UNKNOWN` to an attribution of a modality in `CHECKED`."""
     if attribution.modality not in CHECKED:
         return attribution
     proven = passed(check, attribution.task, attribution.modality, attribution.method)

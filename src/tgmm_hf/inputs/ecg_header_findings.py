@@ -16,7 +16,6 @@ OTHER_WAVEFORMS = ("EEG", "EMG", "EOG", "RESP", "AU", "POS")
 ECG_MODALITIES = ("", "ECG")
 _WAVEFORM_CLASS = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.9\.(\d+\.\d+)")
 """Storage classes of waveforms."""
-_ECG_CLASSES = ("1.1", "1.2", "1.4")
 _OTHER_CLASSES = {
     "4.1": "voice", "4.2": "sound", "6.1": "respiration", "6.2": "respiration", "7.1": "EEG", "7.2": "EMG",
     "7.3": "EOG", "7.4": "EEG", "8.1": "body position",

@@ -1,6 +1,7 @@
 """The base of every processor of this package: its code and that of its extractors travels with it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,18 @@ from ..utils.hub_code import HubCode
 SETTINGS_FILE = "processor_config.json"
 TOKENIZER_SETTINGS_FILE = "tokenizer_config.json"
 TOKENIZER_FILE = "tokenizer.json"
+CHOICES: dict[str, tuple[str | None, ...]] = {"strictness": ("note", "refuse"), "on_refusal": ("raise", "report")}
+"""Option of every processor's call -> its values. `strictness`: a finding under "checks" is named, or the patient is
+refused. `on_refusal`: a refused item raises an error, or is reported."""
 HUB_OPTIONS = ("revision", "token", "cache_dir")
 """Arguments of `from_pretrained` that say where the files of a Hub repository are."""
+
+
+def check_choices(allowed: Mapping[str, Sequence[str | None]], **options: str | None) -> None:
+    """Raise a `ValueError` if an option has a value that is not among the allowed values of its name."""
+    for name, value in options.items():
+        if value not in allowed[name]:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed[name]))}, got {value!r}.")
 
 
 class HubProcessor(HubCode, ProcessorMixin):

@@ -67,9 +67,10 @@ class LabCells:
                 raise ValueError(f"{name} has the shape {tuple(part.shape)}, expected {tuple(shape)}, as input_ids.")
         if not may_look(self.ids):
             return
-        if bool(((self.columns < 0) | (self.columns >= num_columns)).any()):
+        unknown = self.columns[(self.columns < 0) | (self.columns >= num_columns)]
+        if unknown.numel():
             raise ValueError(
-                f"cell_columns holds {int(self.columns.max())}, but the model knows the columns 0 to "
+                f"cell_columns holds {int(unknown[0])}, but the model knows the columns 0 to "
                 f"{num_columns - 1}. Use the processor that was saved with the model."
             )
         if not bool(torch.isfinite(self.values.masked_fill(~self.mask.bool(), 0.0)).all()):

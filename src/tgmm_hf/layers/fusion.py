@@ -127,11 +127,13 @@ class MedFlexFusion(nn.Module):
             )
             shared = shared + gate * local
             gates[name] = gate.mean((1, 2))
-        lambdas = {f"key_{len(subset) - len(key_lambdas) + i}": x.mean((1, 2)) for i, x in enumerate(key_lambdas)}
-        lambdas |= {
-            f"value_{len(subset) - len(value_lambdas) + i}": x.mean((1, 2)) for i, x in enumerate(value_lambdas)
-        }
-        return shared, gates, lambdas
+        return shared, gates, _means("key", key_lambdas) | _means("value", value_lambdas)
+
+
+def _means(name: str, lambdas: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Compute the mean (B,) of each mixing weight of [`mix`], named as in the paper: a pair has lambda_2 alone."""
+    numbers = (1, 2)[-len(lambdas) :]
+    return {f"{name}_{number}": weight.mean((1, 2)) for number, weight in zip(numbers, lambdas, strict=True)}
 
 
 def _gate_input(

@@ -31,8 +31,9 @@ class TgmmOutput(ModelOutput):
             that asks, column = slot that it reads. None without guidance.
         slot_mask (`torch.BoolTensor` of shape `(B, 7)`): True for a slot that the patient has, in the order of `SLOTS`.
         candidate_attentions (`torch.FloatTensor` of shape `(B, num_candidates, 7)`): share of the decoder's attention
-            that each slot gets while the decoder reads a candidate. A row sums to less than 1, because the task's text
-            takes the rest. Where `config.fusion` is not "medflex" there is one slot instead of seven.
+            that each slot gets while the decoder reads a candidate. A row sums to less than 1 where the task's text
+            takes the rest (`config.sstc_in_memory`). Where `config.fusion` is not "medflex" there is one slot instead
+            of seven.
         gates: subset ("labs+ecg") -> modality -> `(B,)`, mean of the gate G_i(S) of eq. (6), between 0 and 1; valid for
             patients with all modalities of the subset.
         lambdas: subset -> "key_1", "key_2", "value_1" or "value_2" -> `(B,)`, means of the mixing weights of eq.

@@ -3,7 +3,7 @@
 A digest of bytes would change with the dtype and with the shards of the files, and would warn of nothing. So every
 weight is described by sums of its values with fixed signs, divided by its norm. The sums of all weights of a part (such
 as "labs_encoder") are added up. A weight that is transposed, exchanged, drawn anew or trained changes the sums by about
-1. Rounding a weight to bfloat16 changes them by about 0.001. docs/decisions/098 says what is covered.
+1. Rounding a weight to bfloat16 changes them by about 0.001. docs/decisions/110 says what is covered.
 """
 
 import hashlib

@@ -11,11 +11,11 @@ from tgmm_hf.data.bench_items import CLOSED, OPEN, PREDICTION, RECONSTRUCTION, R
 from tgmm_hf.evaluation.bench_tables import bench_tables, evaluate_bench
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
-from tgmm_hf.evaluation.outputs import write_text
 from tgmm_hf.evaluation.report_controls import MODEL
 from tgmm_hf.evaluation.tables import text_number, text_range
 from tgmm_hf.reports.pages import render_page
 from tgmm_hf.reports.reporter_report import drawn_systems, page_settings
+from tgmm_hf.utils.files import write_text
 
 MAIN_FIGURES = {
     CLOSED: ("accuracy_likelihood", "accuracy of closed questions, by likelihood"),

@@ -18,7 +18,7 @@ from tgmm_hf.evaluation.evaluate import Evaluation, EvaluationSettings, Reader, 
 from tgmm_hf.evaluation.headline_figures import HEADLINE, HEADLINE_TITLES, with_outcome
 from tgmm_hf.evaluation.measured_tables import measured_tables
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
-from tgmm_hf.evaluation.outputs import write_outputs, write_text
+from tgmm_hf.evaluation.outputs import write_outputs
 from tgmm_hf.evaluation.predictions import FULL, Predictions, whole_subset
 from tgmm_hf.evaluation.tables import (
     Entries,
@@ -54,7 +54,7 @@ from tgmm_hf.reports.figures import (
 )
 from tgmm_hf.reports.group_explanations import group_tables
 from tgmm_hf.reports.pages import inline_svg, render_page
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.files import whole_file, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.probabilities import scaled
 

@@ -18,7 +18,7 @@ from tgmm_hf.reports.patient_inputs import PatientInputs, read_inputs
 from tgmm_hf.reports.patient_report import ReportSettings, report_content, report_html
 from tgmm_hf.reports.pdf import print_to_pdf, require_browser
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import write_json, write_text
 
 FIRST_BYTES = {"html": b"<!doctype html>", "json": b"{", "pdf": b"%PDF"}
 """Format -> how a file of it begins."""
@@ -203,5 +203,4 @@ def write_report(explained: Report, out: Path, file_format: str, settings: Repor
     elif file_format == "pdf":
         print_to_pdf(explained.page(settings), out)
     else:
-        with whole_file(out) as building:
-            building.write_text(explained.page(settings), encoding="utf-8")
+        write_text(out, explained.page(settings))

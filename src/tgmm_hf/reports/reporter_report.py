@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from tgmm_hf.evaluation.evaluate_reporter import ReporterEvaluationSettings
 from tgmm_hf.evaluation.notices import NOT_A_DEVICE, SYNTHETIC
-from tgmm_hf.evaluation.outputs import write_text
 from tgmm_hf.evaluation.report_controls import MODEL
 from tgmm_hf.evaluation.reporter_tables import evaluate_reporter, reporter_tables
 from tgmm_hf.evaluation.tables import text_number, text_range
 from tgmm_hf.reports.figures import plain, render
 from tgmm_hf.reports.pages import inline_svg, render_page
+from tgmm_hf.utils.files import write_text
 
 OPEN_TABLES = ("findings", "text")
 """Tables that are shown at once. The others are folded."""

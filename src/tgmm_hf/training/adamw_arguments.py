@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from tgmm_hf.training.settings_files import check_warmup
+from tgmm_hf.training.settings_files import check_above_zero, check_warmup
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,5 @@ class AdamWArguments:
     schedule: ClassVar[Literal["linear", "cosine"]] = "cosine"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        check_above_zero("optimisation", self, ("epochs", "batch_size", "accumulation_steps", "learning_rate"))
         check_warmup("optimisation.warmup_fraction", self.warmup_fraction)

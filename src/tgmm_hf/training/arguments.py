@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tgmm_hf.evaluation.unseen import training_directory
-from tgmm_hf.training.settings_files import check_warmup, parse_dataclass, read_settings
+from tgmm_hf.training.settings_files import check_above_zero, check_warmup, parse_dataclass, read_settings
 from tgmm_hf.utils.names import MODALITIES
 
 
@@ -166,9 +166,7 @@ class OptimisationArguments:
 
     def check(self) -> None:
         """Raise a ValueError if a number is not positive, or if settings contradict each other."""
-        for name in ("epochs", "batch_size", "accumulation_steps", "learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise ValueError(f"optimisation.{name} must be above 0, got {value}.")
+        check_above_zero("optimisation", self, ("epochs", "batch_size", "accumulation_steps", "learning_rate"))
         check_warmup("optimisation.warmup_fraction", self.warmup_fraction)
         if self.warmup_fraction and self.schedule == "plateau":
             raise ValueError(

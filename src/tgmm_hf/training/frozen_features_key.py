@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from tgmm_hf import encoders, modeling_tgmm
+from tgmm_hf import encoders, layers, modeling_tgmm
 from tgmm_hf.data import collator, lab_rows
 from tgmm_hf.encoders.freezing import last_parts
 from tgmm_hf.modeling_tgmm import TgmmModel
@@ -19,6 +19,7 @@ from tgmm_hf.training.arguments import RunArguments
 CODE = (
     *sorted(Path(__file__).parent.glob("frozen_features_*.py")),
     *sorted(Path(encoders.__path__[0]).glob("*.py")),
+    *sorted(Path(layers.__path__[0]).glob("*.py")),
     Path(str(modeling_tgmm.__file__)),
     Path(str(collator.__file__)),
     Path(str(lab_rows.__file__)),
@@ -86,7 +87,9 @@ def _processor_digest(processor: TgmmProcessor) -> str:
         # A fast tokenizer saves the options of its last call. They do not matter, because we set them in every call.
         tokenizer = Path(directory) / "tokenizer.json"
         if tokenizer.is_file():
-            settings = json.loads(tokenizer.read_text())
-            tokenizer.write_text(json.dumps(settings | {"truncation": None, "padding": None}, sort_keys=True))
+            settings = json.loads(tokenizer.read_text(encoding="utf-8"))
+            tokenizer.write_text(
+                json.dumps(settings | {"truncation": None, "padding": None}, sort_keys=True), encoding="utf-8"
+            )
         files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
         return bytes_digest(*(part for path in files for part in (path.name.encode(), path.read_bytes())))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tgmm_hf.training.arguments import ModelArguments
-from tgmm_hf.training.settings_files import check_warmup, parse_dataclass, read_settings
+from tgmm_hf.training.settings_files import check_above_zero, check_warmup, parse_dataclass, read_settings
 from tgmm_hf.utils.names import MODALITIES
 
 
@@ -83,6 +83,7 @@ class PretrainArguments:
         if not self.objectives:
             raise ValueError("Name at least one encoder to pre-train: labs, ecg or echo.")
         for name, objective in self.objectives.items():
+            check_above_zero(name, objective, ("epochs", "batch_size", "learning_rate"))
             check_warmup(f"{name}.warmup_fraction", objective.warmup_fraction)
         contradicting = {"checkpoint", "encoders", "trainable_layers", "lora"} & {
             name for name, value in asdict(self.model).items() if value

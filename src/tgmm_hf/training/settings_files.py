@@ -31,7 +31,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration {path}: see configs/ for examples.")
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
@@ -102,6 +102,13 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return pairs
+
+
+def check_above_zero(section: str, settings: Any, names: Sequence[str]) -> None:
+    """Raise a ValueError if one of the named settings of a section is not above 0."""
+    for name in names:
+        if (value := getattr(settings, name)) <= 0:
+            raise ValueError(f"{section}.{name} must be above 0, got {value}.")
 
 
 def check_warmup(name: str, value: float) -> None:

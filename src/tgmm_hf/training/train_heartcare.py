@@ -4,10 +4,6 @@ The stages of the paper are configurations: the projectors alone, then adapters 
 `family: beat`.
 """
 
-import logging
-import os
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
@@ -22,13 +18,9 @@ from tgmm_hf.training.reporter_data import tokenized_splits, training_texts
 from tgmm_hf.training.reporter_parts import ADAPTERS, add_adapters, check_expected, count_parts
 from tgmm_hf.training.reporter_trainer import reporter_trainer_arguments
 from tgmm_hf.training.run_directory import begin_run, claim_directories
-from tgmm_hf.training.saving import RUN_RECORD
 from tgmm_hf.training.train_reporter import fit_and_save
+from tgmm_hf.training.validated_run import finished_record, only_one_run
 from tgmm_hf.utils.digests import file_digest
-from tgmm_hf.utils.files import read_json
-from tgmm_hf.utils.output_lock import only_run
-
-logger = logging.getLogger(__name__)
 
 
 def train_heartcare(run: HeartcareRunArguments) -> dict[str, Any]:
@@ -52,9 +44,7 @@ def train_heartcare(run: HeartcareRunArguments) -> dict[str, Any]:
         OSError: If the disk is full, or the output cannot be written. The last whole checkpoint stays.
         TgmmError: If a row of the instruction file is wrong, or another run of this machine writes the output.
     """
-    # The first process locks for all processes that a launcher started.
-    with only_run(run.output) if int(os.environ.get("RANK", "0")) == 0 else nullcontext():
-        return _train(run)
+    return only_one_run(_train, run)
 
 
 def _train(run: HeartcareRunArguments) -> dict[str, Any]:
@@ -65,8 +55,7 @@ def _train(run: HeartcareRunArguments) -> dict[str, Any]:
     set_seed(run.seed)
     model, processor = build_heartcare(run.model, training_texts(rows))
     if begin_run(run, arguments.should_save, data_hash, patients_by_split(rows), run.model.ecg_sources):
-        logger.warning("%s is finished, with these settings and data: nothing was trained.", run.output)
-        return dict(read_json(Path(run.output) / RUN_RECORD))
+        return finished_record(run)
     streams = processed_streams(run, rows, processor, arguments.should_save)
 
     def pieces_of(number: int) -> Any:

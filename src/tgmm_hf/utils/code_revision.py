@@ -17,7 +17,7 @@ def code_revision(model: Any, processor: Any) -> str:
     Returns:
         40 hex digits of the commit if the model's code came from the Hub, else "sha256:" and 16 hex digits.
     """
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
+    model = without_adapter(model)
     # transformers puts code from the Hub into a package that is named after its commit.
     commit = re.search(r"\._?([0-9a-f]{40})\.", type(model).__module__)
     if commit:
@@ -32,4 +32,9 @@ def code_revision(model: Any, processor: Any) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
-__all__ = ["code_revision"]
+def without_adapter(model: Any) -> Any:
+    """Return a model without the wrapper that PEFT puts around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+__all__ = ["code_revision", "without_adapter"]

@@ -96,6 +96,12 @@ def json_text(content: Any, allow_nan: bool = False) -> str:
     return json.dumps(content, indent=1, allow_nan=allow_nan) + "\n"
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with whole_file(path) as building:
+        building.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
     """Write a value as indented JSON, whole or not at all.
 
@@ -104,8 +110,7 @@ def write_json(path: Path, content: Any, allow_nan: bool = True) -> None:
         content: Any value that JSON can hold.
         allow_nan: Whether NaN and infinity may be written, which only Python reads back.
     """
-    with whole_file(path) as building:
-        building.write_text(json_text(content, allow_nan), encoding="utf-8")
+    write_text(path, json_text(content, allow_nan))
 
 
 def write_json_list(path: Path, items: Iterable[Any], allow_nan: bool = True) -> None:

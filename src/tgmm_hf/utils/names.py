@@ -23,6 +23,9 @@ VIEWS = (
 MODALITIES = ("labs", "ecg", "echo")
 """The modalities in a fixed order. The paper calls them t, s and m."""
 
+USED_ITEMS = {"labs": "lab cells", "ecg": "ECG leads", "echo": "echo views"}
+"""Modality -> what a prediction counts of it."""
+
 SLOTS = (
     ("labs",),
     ("labs", "ecg"),

@@ -30,7 +30,7 @@ from tgmm_hf.data.outcome_checks import validation_doubt
 from tgmm_hf.utils.csv_files import csv_text
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.files import read_json, whole_file, write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
 
@@ -180,15 +180,15 @@ def _patients(cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_files: bool) -> None:
-    _write_text(out / "curate.sql", "\n".join(built.script))  # first, because it marks the directory as one of curate
+    write_text(out / "curate.sql", "\n".join(built.script))  # first, because it marks the directory as one of curate
     write_cohort_table(cohort, out / "cohort.parquet")
     with whole_file(out / "flow.svg") as building:
         draw_flow(built.flow, building)
     table = table_one(cohort, built.excluded)
-    _write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
     if check_files:
         anomalies = built.anomalies[["id", "item", "reason"]]
-        _write_text(out / "anomalies.csv", csv_text(list(anomalies.columns), anomalies.to_dict("records")))
+        write_text(out / "anomalies.csv", csv_text(list(anomalies.columns), anomalies.to_dict("records")))
 
 
 def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:
@@ -234,11 +234,6 @@ def _doubts(cohort: pd.DataFrame) -> list[str]:
         for task, (kind, column) in outcomes.items()
     ]
     return [doubt for doubt in doubts if doubt is not None]
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as building:
-        building.write_text(text, encoding="utf-8")
 
 
 def _path(value: str | Path | None) -> Path | None:

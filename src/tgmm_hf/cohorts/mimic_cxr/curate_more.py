@@ -27,7 +27,7 @@ from tgmm_hf.data.label_columns import PREFIX
 from tgmm_hf.data.table_files import MAX_ROWS
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import read_json, whole_file, write_json
+from tgmm_hf.utils.files import read_json, whole_file, write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 from tgmm_hf.utils.versions import package_versions
 
@@ -110,8 +110,8 @@ def curate_more(
                 database.close()
     (out / names[1]).unlink(missing_ok=True)  # of an earlier run with the other format
     for name, table in tables.items():
-        _write_text(out / name, table.to_csv(index=False, lineterminator="\n"))
-    _write_text(out / "curate.sql", "\n".join(script))
+        write_text(out / name, table.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "curate.sql", "\n".join(script))
     with whole_file(out / "flow.svg") as building:
         draw_flow(flow, building)
     summary = {
@@ -254,8 +254,3 @@ def _doubts(counts: Mapping[str, Any], table: Path) -> list[str]:
             "--pairs nearest, or fewer --days."
         )
     return doubts
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as building:
-        building.write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ from pydicom.uid import JPEGBaseline8Bit, UltrasoundImageStorage, UltrasoundMult
 from tgmm_hf.cohorts.synthetic.devices import ECG_DEVICE, ECHO_DEVICE, EcgDevice, EchoDevice
 from tgmm_hf.cohorts.synthetic.render_ecg import MIMIC_LEADS
 from tgmm_hf.cohorts.synthetic.render_echo import APEX, RADIUS, Clip
-from tgmm_hf.utils.files import whole_file
+from tgmm_hf.utils.files import whole_file, write_text
 
 JPEG_QUALITY = 75
 
@@ -57,8 +57,7 @@ def write_ecg(path: Path, signal: np.ndarray, subject: int, when: datetime, devi
     lines.append(f"#subject_id: {subject}")
     with whole_file(path.with_suffix(".dat")) as building:
         building.write_bytes(digital.tobytes())
-    with whole_file(path.with_suffix(".hea")) as building:
-        building.write_text("\n".join(lines) + "\n")
+    write_text(path.with_suffix(".hea"), "\n".join(lines) + "\n")
 
 
 def dicom_bytes(data: FileDataset) -> bytes:

@@ -44,7 +44,7 @@ from tgmm_hf.cohorts.synthetic.xray_evidence import (
     stack_xrays,
 )
 from tgmm_hf.cohorts.synthetic.xray_report import CHEXPERT_NAMES, write_report
-from tgmm_hf.utils.files import whole_file, write_json
+from tgmm_hf.utils.files import whole_file, write_json, write_text
 
 XRAY_NAMES = ("cxr", "truth", "xray_bayes.json")
 """What the X-rays of a cohort are written as."""
@@ -174,8 +174,7 @@ def write_patient_xrays(job: tuple[Path, Settings, int]) -> PatientRows:
         ids = {"subject_id": who.subject, "study_id": study.study_id}
         views = "CHEST (PA AND LAT)" if len(study.pictures) == 2 else f"CHEST ({study.pictures[0].view})"
         text, labels = write_report(table, stream(settings.seed, index, XRAY_WORDS + study.number), views)
-        with whole_file(out / "cxr" / f"{path}.txt") as building:
-            building.write_text(text)
+        write_text(out / "cxr" / f"{path}.txt", text)
         rows.labels.append({**ids, **{name: "" if v is None else f"{v:.1f}" for name, v in labels.items()}})
         picture = {**ids, "dicom_id": study.pictures[0].dicom_id}
         rows.evidence.append(table)

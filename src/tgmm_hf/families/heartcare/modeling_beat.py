@@ -267,8 +267,8 @@ class BeatModel(BeatPreTrainedModel):
             "quantization": (output.latents, output.quantized_latents.detach()),  # type: ignore[union-attr]
         }
         weighted = []
-        for name, (found, target) in pairs.items():
-            error = nn.functional.mse_loss(found.float(), target.float())  # type: ignore[union-attr]
+        for name, (values, target) in pairs.items():
+            error = nn.functional.mse_loss(values.float(), target.float())  # type: ignore[union-attr]
             output[f"{name}_loss"] = error
             weighted.append(getattr(self.config, f"{name}_weight") * error)
         output.loss = sum(weighted[1:], weighted[0])

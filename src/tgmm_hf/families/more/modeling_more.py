@@ -27,6 +27,7 @@ from ...layers.low_rank_linear import LowRankLinear, add_low_rank
 from ...layers.weights_fingerprint import BoundWeights
 from ...utils.hub_code import hub_entry
 from ...utils.model_licences import describe_sources
+from ..shared.part_loading import load_whole_part
 from .configuration_more import SMALLEST_TEMPERATURE, MoreConfig
 from .more_encoders import MoreEcgModel, MoreXrayModel
 from .more_features import MoreFeatures, present_rows
@@ -159,12 +160,7 @@ class MoreModel(MoreFeatures, MorePreTrainedModel):
             ValueError: if the text encoder lacks weights, or has no layers for adapters.
         """
         options = without_pooler(AutoConfig.from_pretrained(text))
-        encoder, loading = AutoModel.from_pretrained(text, dtype=dtype, output_loading_info=True, **options)
-        if missing := sorted(loading["missing_keys"]):
-            raise ValueError(
-                f"{text} lacks {len(missing)} weights of {type(encoder).__name__}, among them "
-                f"{', '.join(missing[:3])}. They would be random. Take a complete checkpoint."
-            )
+        encoder = load_whole_part(AutoModel, text, dtype, **options)
         sources = describe_sources({"text": text})
         attention = encoder.config._attn_implementation
         model = cls(MoreConfig(**{"text_config": encoder.config, "encoder_sources": sources, **settings}), encoder)

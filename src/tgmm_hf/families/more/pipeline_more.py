@@ -15,7 +15,7 @@ from transformers import AutoModel, ZeroShotAudioClassificationPipeline, ZeroSho
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ...pipeline_streaming import StreamingPipeline
-from ...utils.code_revision import code_revision
+from ...utils.code_revision import code_revision, without_adapter
 from .zero_shot_prompts import OVER_PROMPTS, EncodedPrompts, encode_prompts, label_prompts, label_similarity
 
 ECG_TASK = "zero-shot-ecg-classification"
@@ -56,7 +56,7 @@ class MoreZeroShotPipeline(StreamingPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        base = _base(self.model)
+        base = without_adapter(self.model)
         if not hasattr(base, "text_projection"):
             raise TypeError(f"This pipeline takes a MoreModel, got {type(base).__name__}. Load it with AutoModel.")
 
@@ -103,7 +103,7 @@ class MoreZeroShotPipeline(StreamingPipeline):
         by_label = label_prompts(settings.get("candidate_labels"), template)
         self.model.eval()
         with torch.inference_mode():
-            prompts = encode_prompts(_base(self.model), self.processor, by_label, self.device)
+            prompts = encode_prompts(without_adapter(self.model), self.processor, by_label, self.device)
         yield from super()._stream(inputs, batch_size, {**kwargs, "prompts": prompts})
 
     def preprocess(self, inputs: Sequence[Mapping[str, Any]], strictness: str | None = None) -> dict[str, Any]:
@@ -147,14 +147,14 @@ class MoreZeroShotPipeline(StreamingPipeline):
         rows = len(batch["ids"])
         cosines, present = torch.zeros(rows, len(prompts.vectors)), torch.zeros(rows, dtype=torch.bool)
         if batch["inputs"]:
-            output = _base(self.model)(**batch["inputs"])
+            output = without_adapter(self.model)(**batch["inputs"])
             cosines = (output[f"{self.kind}_embeds"] @ prompts.vectors.T).cpu()
             present = batch["inputs"][f"{self.kind}_mask"].cpu()
         return {**batch, "cosines": cosines, "present": present, "prompts": prompts, "settings": settings}
 
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
         """Turn what `_forward` returns into a list of one JSON-able dict per input. The class lists the keys."""
-        base, prompts = _base(self.model), batch["prompts"]
+        base, prompts = without_adapter(self.model), batch["prompts"]
         binding = self.binding_check(self.model, self.processor)
         common = {"statement": STATEMENT, "hypothesis_template": batch["settings"].get("hypothesis_template", "{}")}
         common["over_prompts"] = batch["settings"].get("over_prompts", OVER_PROMPTS[0])
@@ -199,11 +199,6 @@ class MoreXrayPipeline(MoreZeroShotPipeline, ZeroShotImageClassificationPipeline
 
 PIPELINES: dict[str, type[MoreZeroShotPipeline]] = {ECG_TASK: MoreEcgPipeline, XRAY_TASK: MoreXrayPipeline}
 """Name of a task -> class of its pipeline."""
-
-
-def _base(model: Any) -> Any:
-    """Return the model without the wrapper of PEFT."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _labels(cosines: torch.Tensor, prompts: EncodedPrompts, over: str, temperature: float) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import BatchFeature, PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessingKwargs, Unpack
 
-from ...inputs.hub_processor import HubProcessor
+from ...inputs.hub_processor import CHOICES, HubProcessor, check_choices
 from ...inputs.lab_word_checks import writing_doubt
 from ...inputs.patient_identity import (
     DIFFERENT_IDS,
@@ -29,7 +29,6 @@ from ...inputs.processor_parts import tokenize_texts
 from ...utils.errors import InputRefusedError, is_refusal
 from ...utils.names import LEADS
 
-STRICTNESS = ("note", "refuse")
 NOTES = ("xray", "ecg")
 """Parts of a note in their published order."""
 PREFIXES = {"xray": "The report from Xray is: ", "ecg": "The report from ECG is: "}
@@ -122,8 +121,7 @@ class MoreProcessor(HubProcessor):
         if unknown := set(kwargs) - {"return_tensors"}:
             raise TypeError(f"MoreProcessor takes no {sorted(unknown)}; patients are given as xray=, ecg= and text=.")
         strictness, on_refusal = strictness or self.default_strictness, on_refusal or "raise"
-        _check_choice("strictness", strictness, STRICTNESS)
-        _check_choice("on_refusal", on_refusal, ("raise", "report"))
+        check_choices(CHOICES, strictness=strictness, on_refusal=on_refusal)
         inputs = _as_batch({"xray": xray, "ecg": ecg, "text": text})
         size = len(next(iter(inputs.values())))
         readers = [_Reader(self, on_refusal == "raise", strictness) for _ in range(size)]
@@ -341,12 +339,6 @@ def _stack(rows: Sequence[Mapping[str, Any]], name: str, key: str, mask_key: str
     mask = np.array([name in row for row in rows])
     values[mask] = np.stack(present)
     return {key: values, mask_key: mask}
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise a `ValueError` if the option `name` has a value that is not allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
 
 __all__ = ["MoreProcessor"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...pipeline_streaming import StreamingPipeline
-from ...utils.code_revision import code_revision
+from ...utils.code_revision import code_revision, without_adapter
 
 MAX_NEW_TOKENS = 128
 """Longest report, in tokens. The published code allows 128 for prompt and report together."""
@@ -116,7 +116,7 @@ class AnsweringPipeline(StreamingPipeline):
     def postprocess(self, batch: dict[str, Any], **_: Any) -> list[dict[str, Any]]:
         """Turn what `_forward` returns into a list of one JSON-able dict per ECG. The class lists the keys."""
         model: Any = self.model
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model  # under a PEFT adapter
+        base = without_adapter(model)
         binding = self.binding_check(model, self.processor)
         common = {"statement": STATEMENT, "generation": batch["generation"]}
         common["fusion"] = getattr(base.config, "fusion", "tokens")  # Heartcare knows placeholder tokens only

@@ -15,11 +15,9 @@ from typing import Any, cast
 import numpy as np
 from transformers import BatchFeature
 
-from ...inputs.hub_processor import HubProcessor
+from ...inputs.hub_processor import CHOICES, HubProcessor, check_choices
 from ...utils.errors import is_refusal
 from .ecg_conversations import Message, Pieces, Placeholders, pad_left, plain_texts, render
-
-STRICTNESS = ("note", "refuse")
 
 Report = dict[str, Any]
 """What became of the ECG of one conversation: {"row", "used", "refused", "checks", "notes"}."""
@@ -106,8 +104,7 @@ class ConversationProcessor(HubProcessor):
             return texts if is_batch else texts[0]
         if not return_dict:
             raise ValueError("return_dict must be True, because the ECG has no place in a list of token ids.")
-        check_choices(strictness=(strictness or self.default_strictness, STRICTNESS))
-        check_choices(on_refusal=(on_refusal, ("raise", "report")))
+        check_choices(CHOICES, strictness=strictness or self.default_strictness, on_refusal=on_refusal)
         answers = [[message for message in messages if message["role"] == "assistant"] for messages in conversations]
         if output_labels and not all(answers):
             raise ValueError("output_labels needs an answer: give answer=, or a message of the assistant.")
@@ -171,11 +168,4 @@ def one_each(name: str, value: str | Sequence[str], size: int) -> list[str]:
     return texts
 
 
-def check_choices(**options: tuple[str, Sequence[str]]) -> None:
-    """Raise a `ValueError` if an option, given as (value, allowed values), has a value that is not allowed."""
-    for name, (value, allowed) in options.items():
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
-
-
-__all__ = ["STRICTNESS", "ConversationProcessor", "Report", "check_choices", "check_tokenizer", "one_each"]
+__all__ = ["ConversationProcessor", "Report", "check_tokenizer", "one_each"]
