@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from browser import AXE, chromium, running_browser, serious_faults, shoot
 from cohort_files import cohort_rows, write_table
-from conftest import page_of
+from running_page import page_of
 from test_similar import write_index
 from tiny_heartcare import fitting_model
 from tiny_heartcare import tiny_processor as heartcare_processor

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import NAME, kept_files, page_of
+from running_page import NAME, kept_files, page_of
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")

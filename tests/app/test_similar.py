@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import NAME, kept_files
 from heart_signal import make_heart
 from input_files import write_wfdb
+from running_page import NAME, kept_files
 from tiny_more import tiny_more_of_files
 from xray_files import draw_chest, write_picture, write_xray
 
@@ -123,7 +123,7 @@ def test_an_index_of_another_model_is_refused_before_the_page_starts(folder: Pat
 def test_the_page_has_the_tab(pipe, searcher: Searcher):
     httpx = pytest.importorskip("httpx")
     pytest.importorskip("gradio")
-    from conftest import page_of
+    from running_page import page_of
 
     def tabs(page: SimpleNamespace) -> list[str]:
         components = httpx.get(page.url + "config").json()["components"]

@@ -189,6 +189,7 @@ def test_the_command_writes_the_check_beside_the_model(tmp_path: Path, capsys):
     (tmp_path / "prompts.json").write_text('{"effusion": "a pleural effusion"}')
     words = ["explain-check", tmp_path / "model", table, "--out", tmp_path / "out"]
     assert run(*words) == 2
+    assert run(*words, "--cohort", places, "--allow-outside") == 2 and "--allow-outside" in capsys.readouterr().err
     assert run(*words, "--regions", places, "--task", "hf_diagnosis") == 2 and "--task" in capsys.readouterr().err
     options = ["--prompts", tmp_path / "prompts.json", "--beside-model", "--bootstrap", "100"]
     assert run(*words, "--regions", places, *options) == 0

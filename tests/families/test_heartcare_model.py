@@ -293,6 +293,8 @@ def test_wrong_shapes_and_settings_are_refused():
         HeartcareConfig.tiny(ecg_token_id=320)
     with pytest.raises(ValueError, match="vocab_size is 320"):
         HeartcareConfig.tiny(ecg_input="codes", ecg_code_token_id=302)
+    with pytest.raises(ValueError, match="outside the tokens of the codes, 290 to"):
+        HeartcareConfig.tiny(ecg_input="codes", ecg_code_token_id=290)
     with pytest.raises(ValueError, match="ecg_input"):
         HeartcareConfig.tiny(ecg_input="pictures")
     with pytest.raises(ValueError, match="encoder of its own"):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from tgmm_hf.cli.options import Bootstrap, Model, Out, Split, announce_hub
+from tgmm_hf.cli.options import AllowOutside, Bootstrap, Model, Out, Split, announce_hub
 from tgmm_hf.utils.names import BOOTSTRAP_RESAMPLES
 
 
@@ -65,6 +65,7 @@ def explain_check(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of random orders, shuffled weights and resamples.")] = 0,
     bootstrap: Bootstrap = BOOTSTRAP_RESAMPLES,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Measure whether explanations are true, on a synthetic cohort whose evidence is known.
 
@@ -78,13 +79,19 @@ def explain_check(
     """
     if (cohort is None) == (regions is None):
         raise typer.BadParameter("give either --cohort (a TGMM model) or --regions (a MoRE model)")
-    if regions is None and (prompts is not None or against):
-        raise typer.BadParameter("--prompts and --against go with --regions")
+    if regions is None and (prompts is not None or against or allow_outside):
+        raise typer.BadParameter("--prompts, --against and --allow-outside go with --regions")
     if regions is not None and task is not None:
         raise typer.BadParameter("--task goes with --cohort, because a MoRE model has no tasks")
     announce_hub(model)
     if regions is not None:
-        asked = {"prompts": prompts, "against": against or (), "split": split.value, "number": patients}
+        asked = {
+            "prompts": prompts,
+            "against": against or (),
+            "split": split.value,
+            "number": patients,
+            "allow_outside": allow_outside,
+        }
         _check_regions(model, data, regions, out, asked, beside_model, seed, bootstrap)
         return
     from tgmm_hf.explanation.check import check_explanations
@@ -121,7 +128,7 @@ def _check_regions(
         table: note table.
         regions: table of regions.
         out: directory to write.
-        asked: options --prompts, --against, --split and --patients, the last as "number".
+        asked: options --prompts, --against, --split, --allow-outside and --patients, the last as "number".
         beside_model: option, like `seed` and `bootstrap`.
         seed: seed.
         bootstrap: number of resamples.

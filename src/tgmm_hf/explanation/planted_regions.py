@@ -51,7 +51,8 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
         table: note table.
         regions: table of regions.
         out: directory to write, see `check_more`.
-        asked: "prompts" (JSON file or None), "against", "split" and "number", see `read_planted_cases`.
+        asked: "prompts" (JSON file or None), "against", "split", "number" and "allow_outside", see
+            `read_planted_cases`.
         beside_model: also write the summary into the directory of the model.
         seed: see `check_more`.
         bootstrap: see `check_more`.
@@ -72,6 +73,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
         split=asked["split"],
         largest_number=asked["number"],
         is_classifier=is_classifier,
+        allow_outside=asked["allow_outside"],
     )
     beside = Path(model) if beside_model else None
     return check_more(network, processor, cases, out, beside_model=beside, seed=seed, bootstrap=bootstrap)
@@ -87,6 +89,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
     split: str = "test",
     largest_number: int | None = None,
     is_classifier: bool = False,
+    allow_outside: bool = False,
 ) -> list[PlantedCase]:
     """Read the cases of a split.
 
@@ -100,6 +103,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
         split: split whose X-rays are taken.
         largest_number: largest number of cases; all with None.
         is_classifier: ask about the finding by its name, and not by its prompt.
+        allow_outside: accept files outside the directory of the table.
 
     Returns:
         The cases, in the order of the note table. X-rays that cannot be read are left out.
@@ -110,7 +114,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
     boxes = _read_regions(Path(regions))
     cases: list[PlantedCase] = []
     seen: set[str] = set()
-    for row in read_note_table(table):
+    for row in read_note_table(table, allow_outside=allow_outside):
         if row.split != split or row.xray is None or row.xray in seen:
             continue
         seen.add(row.xray)

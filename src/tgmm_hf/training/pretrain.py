@@ -19,7 +19,6 @@ from transformers import (
     BertForMaskedLM,
     BertTokenizer,
     PreTrainedModel,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
@@ -31,11 +30,11 @@ from tgmm_hf.encoders.modeling_st_mem_pretraining import StMemForPreTraining
 from tgmm_hf.evaluation.unseen import PRETRAIN_RECORD, SEEN, read_pretrain_record, seen_patients, training_directory
 from tgmm_hf.processing_tgmm import default_processor
 from tgmm_hf.training.arguments import ModelArguments
+from tgmm_hf.training.base_trainer import BaseTrainer
 from tgmm_hf.training.checkpoints import TRAINING_FILES, discard, last_checkpoint
 from tgmm_hf.training.frozen_features_key import NOT_WEIGHTS
 from tgmm_hf.training.masking_collators import COLLATORS
 from tgmm_hf.training.pretraining_arguments import ObjectiveArguments, PretrainArguments
-from tgmm_hf.training.progress import print_readable_lines
 from tgmm_hf.training.run_directory import SETTINGS
 from tgmm_hf.training.saving import files_of_saved_model
 from tgmm_hf.training.starting_model import new_config, new_tokenizer
@@ -189,14 +188,13 @@ def _trained(
     return model, trainer.state.log_history
 
 
-class PretrainingTrainer(Trainer):
-    """A Trainer with a second collator for validation: the same windows, views and masks in every epoch."""
+class PretrainingTrainer(BaseTrainer):
+    """A trainer with a second collator for validation: the same windows, views and masks in every epoch."""
 
     data_collator: Any
 
     def __init__(self, *, validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        print_readable_lines(self)
         self.validation_collator = validation_collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:

@@ -80,7 +80,13 @@ class HeartcareConfig(HubCode, PreTrainedConfig):
             raise ValueError(f"ecg_token_id and image_token_id must differ, both are {ids[0]}.")
         last = max(ids, default=0)
         if self.ecg_input == "codes" and self.ecg_code_token_id is not None:
-            last = max(last, self.ecg_code_token_id + self.num_code_tokens - 1)
+            codes = range(self.ecg_code_token_id, self.ecg_code_token_id + self.num_code_tokens)
+            if any(number in codes for number in ids):
+                raise ValueError(
+                    f"ecg_token_id {self.ecg_token_id} and image_token_id {self.image_token_id} must lie outside the "
+                    f"tokens of the codes, {codes.start} to {codes.stop - 1}."
+                )
+            last = max(last, codes.stop - 1)
         if last >= vocab_size:
             raise ValueError(
                 f"text_config.vocab_size is {vocab_size}, and the placeholders and codes need the ids up to {last}. "
