@@ -23,6 +23,7 @@ from tgmm_hf.data.prediction import load_model, patients_from_table
 from tgmm_hf.data.saved_models import load_processor
 from tgmm_hf.explanation.explain import METHODS, explain
 from tgmm_hf.processing_tgmm import bert_cased_tokenizer, default_processor
+from tgmm_hf.utils.names import MODALITIES
 
 
 def main() -> None:
@@ -31,12 +32,16 @@ def main() -> None:
     parser.add_argument("cohort", type=Path, help="directory of a cohort of `tgmm synth`")
     parser.add_argument("--model", help="directory of a saved model (the paper's size with random weights)")
     parser.add_argument("--views", type=int, help="clips of the patient that are read (all of them)")
+    parser.add_argument("--only", choices=MODALITIES, help="modality that is explained (all of them)")
     arguments = parser.parse_args()
     patients = patients_from_table(arguments.cohort / "cohort.parquet", split="test")
     patient = next(one for one in patients if all(one.get(name) for name in ("labs", "ecg", "echo")))
     model, processor = full_size() if arguments.model is None else saved(arguments.model)
     if arguments.views is not None:
         patient = {**patient, "echo": list(patient["echo"])[: arguments.views]}
+    if arguments.only is not None:
+        others = set(MODALITIES) - {arguments.only}
+        patient = {name: value for name, value in patient.items() if name not in others}
     begins: list[tuple[str, float]] = []
 
     def note(name: str, share: float) -> None:

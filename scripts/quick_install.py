@@ -56,7 +56,7 @@ def uv_variables(settings: dict[str, str]) -> dict[str, str] | None:
     if "UV_INDEX" in variables:
         # uv takes a version from the first index that has it. The main index has its wheel for every machine. An extra
         # index may have one wheel only: "any" of soundfile has no library, and transformers cannot be imported then.
-        variables["UV_INDEX"] = f"{settings.get('index-url', PYPI)} {variables['UV_INDEX']}"
+        variables["UV_INDEX"] = f"{variables.get('UV_DEFAULT_INDEX', PYPI)} {variables['UV_INDEX']}"
     # As pip does: the best version of all indexes, and every package anew if the file system has no hard links.
     return variables | {
         "UV_INDEX_STRATEGY": "unsafe-best-match",

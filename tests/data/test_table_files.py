@@ -118,7 +118,9 @@ def test_points_between_thousands_are_left_out_where_the_comma_is_the_decimal_si
     assert read_cohort_table(path, table_format=TableFormat(decimal=",")).rows[0].labs == {"NTproBNP": meant}
 
 
-@pytest.mark.parametrize("written", ["1.4", "0.250", "<0.01", "5.21 ng/mL", "1234.567"])
+@pytest.mark.parametrize(
+    "written", ["1.4", "0.250", "<0.01", "5.21 ng/mL", "1234.567", "880.5 H", "0.125 (0.000-0.500)", "1.250 (0.5-5)"]
+)
 def test_a_decimal_point_beside_decimal_commas_is_refused(written: str, tmp_path: Path) -> None:
     text = f"id;patient_id;split;labs.Creatinine;labs.K\n1;1;test;;4,1\n2;2;test;{written};4,2\n"
     with pytest.raises(CohortTableError, match=r"1 row.*decimal point \(row 2\)"):
@@ -283,12 +285,18 @@ def test_a_title_with_a_comma_is_left_out(title: str, sign: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["Creatinine in umol/L, sodium in mmol/L\n" + TITLED, "Creatinine in micromol per litre\n" + TITLED,
-     "\u5355\u4f4d SI, all\n" + TITLED, TITLED.replace("140", "1,40"), "a,b,c\n" + TITLED, "1,2\n" + TITLED],
+    "title",
+    ["Creatinine in umol/L, sodium in mmol/L", "Creatinine in micromol per litre", "\u5355\u4f4d SI, all",
+     "Weights in pounds, heights in inches", "Enzyme activities in ukat, 37 degrees"],
 )  # fmt: skip
-def test_a_line_with_commas_above_the_header_that_matters_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(CohortTableError):
+def test_a_title_with_a_comma_that_may_name_units_is_refused(title: str, tmp_path: Path) -> None:
+    with pytest.raises(CohortTableError, match="may name units"):
+        read_cohort_table(write(tmp_path / "c.csv", f"{title}\n{TITLED}".encode()))
+
+
+@pytest.mark.parametrize("text", [TITLED.replace("140", "1,40"), "a,b,c\n" + TITLED, "1,2\n" + TITLED])
+def test_a_line_with_another_number_of_cells_that_is_no_title_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CohortTableError, match="another number of cells"):
         read_cohort_table(write(tmp_path / "c.csv", text.encode()))
 
 
@@ -323,5 +331,9 @@ def test_a_comma_beside_a_unit_asks_for_the_decimal_sign(written: str, tmp_path:
     path = write(tmp_path / "c.csv", f"id;patient_id;split;labs.Creatinine\n1;1;test;{written}\n".encode())
     with pytest.raises(CohortTableError, match="--decimal"):
         read_cohort_table(path)
+    path = write(tmp_path / "d.csv", b"id;patient_id;split;labs.drug history\n1;1;test;5,000 IU/day\n")
+    for decimal in (".", ","):
+        row = read_cohort_table(path, table_format=TableFormat(decimal=decimal)).rows[0]
+        assert row.labs == {"drug history": "5,000 IU/day"}
     path = write(tmp_path / "d.csv", b"id;patient_id;split;labs.drug history\n1;1;test;5,000 units heparin\n")
     assert read_cohort_table(path).rows[0].labs == {"drug history": "5,000 units heparin"}

@@ -198,6 +198,7 @@ def test_the_command_writes_the_check_beside_the_model(tmp_path: Path, capsys):
     assert beside == json.loads((tmp_path / "out" / "explanation_check.json").read_text())
     assert beside["settings"]["weights"] == load_more(str(tmp_path / "model"))[0].config.weights_fingerprint["id"]
     assert run(*words, "--regions", places, *options, "--against", "clear lungs") == 1  # the figures would be others
+    assert "name another directory" in capsys.readouterr().err
     (tmp_path / "prompts.json").write_text("[1]")
     assert run(*words, "--regions", places, *options) == 1
 

@@ -160,6 +160,26 @@ def test_words_of_good_headers_are_not_marked(text: str) -> None:
     assert codes_of(text) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("patient_not_adult", "Male, 3 months"), ("patient_not_adult", "Sex: male, 5 months"),
+        ("patient_not_adult", "Subject age: 3 months"), ("patient_not_adult", "3 months old boy has a VSD"),
+        ("patient_not_adult", "Age: 3 months, has a VSD"), ("ecg_processed", "z-scored, see report"),
+        ("ecg_processed", "Digitized from paper, report attached"),
+        ("ecg_averaged_beat", "Averaged beat, QRS width 90 ms"),
+        ("ecg_other_electrodes", "Limb leads reversed. Corrected QT 430 ms"),
+        ("ecg_not_at_rest", "Stress ECG 2023/04/02"), ("ecg_not_at_rest", "Treadmill 2024.05.01"),
+    ],
+)  # fmt: skip
+def test_a_word_elsewhere_in_the_line_takes_no_mark_away(code: str, text: str) -> None:
+    assert code in codes_of("Age: 71", text)
+
+
+def test_a_year_in_a_title_dates_the_file() -> None:
+    assert [finding["code"] for finding in findings_of_words([], titles=["Treadmill 2024"])] == ["ecg_not_at_rest"]
+
+
 def test_a_line_with_a_long_gap_is_read_quickly() -> None:
     start = time.process_time()
     assert codes_of("species" + " " * 3000 + "unknown") == []

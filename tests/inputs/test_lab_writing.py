@@ -34,8 +34,10 @@ READ = [
     ("PTT", "33 Sek.", "33"), ("INR", "2.5 ratio", "2.5"), ("age", "65 岁", "65"),
     ("Platelet Count", "250\u00a0000 /µl", "250"), ("NTproBNP", "12\u202f500 ng/L", "12500"),
     ("age", "90 + yrs", "90"), ("age", "90+ years old", "90"),
+    ("Troponin T", "0.0 ng/mL (80 ng/L)", "0.08"), ("CRP", "1 mg/dL (19 mg/L)", "19"),
 ]  # fmt: skip
 REFUSED = [
+    ("Troponin T", "0.1 ng/mL (1 ng/L)"), ("Creatinine", "2 mg/dL (100 umol/L)"),
     ("Platelet Count", "250,000 /uL"), ("NTproBNP", "12,345 pg/mL"), ("Creatinine", "1,4"),
     ("Potassium", "5.9 X mmol/L"),
     ("Sodium", "138 (mmol/L)(133-145) 4"), ("height", "5'17\""), ("height", "9'1\""), ("Hemoglobin", "9.8 Gpt/L"),

@@ -20,6 +20,13 @@ def has_decimal_comma(cell: str) -> bool:
     return "," in cell and _words_of_result(cell) == 0 and _DECIMAL.search(cell) is not None
 
 
+def has_decimal_point(cell: str) -> bool:
+    """Tell whether a cell is a result with a decimal point in a number, whose points do not set thousands apart."""
+    if "." not in cell or _words_of_result(cell) not in (0, 1):
+        return False
+    return re.search(r"(?<![\d.,:])\d*\.\d+(?![\d.,])", _GROUPED.sub("", cell)) is not None
+
+
 def with_decimal_point(cell: str) -> str:
     """Write the numbers of a result whose decimal sign is a comma with a point; any other text comes back as it is.
 

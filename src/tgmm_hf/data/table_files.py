@@ -19,9 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgmm_hf.data.decimal_cells import has_decimal_comma, with_decimal_point
+from tgmm_hf.data.decimal_cells import has_decimal_comma, has_decimal_point, with_decimal_point
 from tgmm_hf.data.parquet_rows import read_parquet_rows
 from tgmm_hf.data.table_separators import SEPARATORS, filled_cells, header_line, separator_of
+from tgmm_hf.inputs.lab_columns import find_column
 from tgmm_hf.utils.csv_files import plain_cell
 from tgmm_hf.utils.errors import TgmmError
 
@@ -52,16 +53,11 @@ NO_NUMBERS = ("id", "patient_id", "split", "ecg_path", "echo_paths", "echo_views
 """Columns whose cells are never numbers with a decimal sign."""
 _UNIT_WORDS = re.compile(
     r"\b(?:units?|SI|US|conventional|konventionell\w*|einheit(?:en)?|unit[\u00e9e]s?|\w*mol|m?g|mEq)\b"
-    r"|/\s?d?L\b|\u5355\u4f4d",
+    r"|\b(?:lbs?|pounds?|inch(?:es)?|feet|cm|kg|sec|sek|\w*kat|IU|mm3|percent|prozent)\b|%|/\s?d?L\b|\u5355\u4f4d",
     re.IGNORECASE,
 )
 """Words of a title that may say how the values are to be read."""
 _STARTS_AS_NUMBER = re.compile(r"[<>]?=?\s*[+-]?\.?\d")
-_UNIT = r"(?:\s*(?:%|[^\s\d.,;]*/\S+))?\s*"
-_GROUPED_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?" + _UNIT)
-"""A number whose thousands are set apart by points, where the comma is the decimal sign: 5.210 or 1.250,5."""
-_POINT_NUMBER = re.compile(r"\s*[<>]?=?\s*[+-]?\d*\.\d+" + _UNIT)
-"""A number with a decimal point."""
 
 
 class CohortTableError(TgmmError):
@@ -354,9 +350,9 @@ def _with_decimal_points(
         CohortTableError: If a table with semicolons holds numbers with a comma and the decimal sign was not named; or
             if the comma is the decimal sign and a number has a decimal point.
     """
-    is_number = [name not in NO_NUMBERS for name in names]
+    is_number = [_may_hold_numbers(name) for name in names]
     if table_format.decimal == ",":
-        with_point = _rows_with(_has_decimal_point, rows, is_number)
+        with_point = _rows_with(has_decimal_point, rows, is_number)
         if with_point:
             raise CohortTableError(
                 path.name,
@@ -377,9 +373,10 @@ def _with_decimal_points(
     return rows
 
 
-def _has_decimal_point(cell: str) -> bool:
-    """Tell whether a cell is a number with a decimal point, whose points do not set thousands apart."""
-    return "." in cell and bool(_POINT_NUMBER.fullmatch(cell)) and not _GROUPED_NUMBER.fullmatch(cell)
+def _may_hold_numbers(name: str) -> bool:
+    """Tell whether the cells of a column may be numbers. A dose in a history of drugs ("5,000 units") is text."""
+    column = find_column(name.removeprefix("labs."))
+    return name not in NO_NUMBERS and (column is None or column.plausible is not None)
 
 
 def _rows_with(is_found: Callable[[str], bool], rows: list[list[str]], is_number: list[bool]) -> list[int]:

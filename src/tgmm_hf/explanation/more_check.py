@@ -117,7 +117,10 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
 def _identity(case: PlantedCase) -> list[Any]:
     """Return what the figures of a case depend on beside the model, JSON-able. Other words make another case."""
     asked = case.asked
-    masks = {kind: [list(mask.shape), short_digest(np.packbits(mask).tolist())] for kind, mask in case.masks.items()}
+    masks = {
+        kind: [list(mask.shape), short_digest(np.packbits(mask.astype(bool)).tolist())]
+        for kind, mask in case.masks.items()
+    }
     return [case.id, asked.text, list(asked.against), asked.finding, masks]
 
 

@@ -21,7 +21,7 @@ _NOT_OF_THE_RECORDING = re.compile(
 )
 """Begin of a key such as "Reason for admission": its value is no property of the recording."""
 _ENTRY_OF_A_PATIENT = re.compile(
-    r"(?:age|sex|gender|[hrds]x|race|ethnicity|weight|height|bmi|\w*id|\w*date|\w*time|leads?)$", re.IGNORECASE
+    r"(?:age|sex|gender|[hrds]x|race|ethnicity|weight|height|bmi|\w*id|\w*date|\w*time)$", re.IGNORECASE
 )
 """Key of an entry such as "Age: 71" that is no sentence about the recording."""
 _DENIED_BEFORE = re.compile(
@@ -34,7 +34,7 @@ _DENIED_BEHIND = re.compile(
     r"[\s:=?]{1,3}(?:(?:was|were|is|are|has been|have been|been|study|test|seen)\W+)?"
     r"(?:(?:no|none|0|off)\b(?=\s*(?:$|[.,;/]))|not\b(?! corrected)|"
     r"(?:negativ\w*|excluded|ruled out|unlikely|absent|planned|scheduled|recommended)\b)|"
-    r"\W{1,3}(?:(?:was|were|now|since|then|later)\W+)?corrected\b",
+    r"[\s,:=?(-]{1,3}(?:(?:was|were|now|since|then|later)\W+)?corrected\b(?! QT)",
     re.IGNORECASE,
 )
 """A comma or stop ends what a denial is about: "limb leads reversed, no infarct" says that they are reversed."""
@@ -80,9 +80,10 @@ _EXERCISE_PLANNED = (
     r"\b(?:requested|ordered|booked|cancel\w*|declined|refused|tomorrow|follows|to follow|geplant|vorgesehen|"
     r"empfohlen)\b|"
     r"\b(?:vor|zur|zum) (?:der |dem )?ergomet|\bnach\b.*\b(?:19|20)\d\d\b|\bzustand nach\b|"
-    r"\bhad (?:an? )?(?:stress|exercise|treadmill|holter)\b|\b(?:capacity|tolerance(?! test))\b|"
-    r"\b(?:treadmill|ergomet\w*|holter|stress(?: test| ecg| ekg)?)\W+(?:19|20)\d\d\b(?!-)"
+    r"\bhad (?:an? )?(?:stress|exercise|treadmill|holter)\b|\b(?:capacity|tolerance(?! test))\b"
 )
+_EXERCISE_OF_A_YEAR = r"\b(?:treadmill|ergomet\w*|holter|stress(?: test| ecg| ekg)?)\W+(?:19|20)\d\d\b(?![-./ ]\d)"
+"""In a comment a year behind the word dates another test. In a title it dates the file."""
 
 _TEXTS = {
     "ecg_not_a_patient": "the header names a simulator, a test signal or an animal: make sure that this is the ECG of "
@@ -128,11 +129,12 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     (
         "patient_not_adult",
         rf"^\W*{_YOUNG} old\b{_END}|"
-        r"(?:(?:^|[.;,])\W*aged?\W{1,3}(?:is\W+|was\W+)?|\bpatient\W{1,3}(?:is\W+|was\W+)?(?:aged?\W{1,3})?)"
+        r"(?:(?:^|[.;,])\W*(?:(?:subject|infant|child)\W+)?aged?\W{1,3}(?:is\W+|was\W+)?|\bpatient\W{1,3}(?:is\W+|was\W+)?(?:aged?\W{1,3})?)"
         rf"{_YOUNG}(?: old\b|{_END})|"
-        rf"\b{_CHILD}\W{{1,3}}(?:aged?\W+)?{_YOUNG}\b|\b(?:fe)?male\W{{1,3}}(?:aged?\W+)?{_YOUNG} old\b|"
+        rf"\b{_CHILD}\W{{1,3}}(?:aged?\W+)?{_YOUNG}\b|\b(?:fe)?male\W{{1,3}}(?:aged?\W+)?{_YOUNG}(?: old\b|\W*$)|"
         rf"\b{_YOUNG}(?: old)? (?:{_CHILD}|(?:fe)?male)\b",
-        r"\b(?:mother|father|parents?) of\b|\bpost\W?partum\b|\bdelivered\b|\bhas an?\b",
+        r"\b(?:mother|father|parents?) of\b|\bpost\W?partum\b|\bdelivered\b|"
+        r"\bhas an?\b[^.;,]{0,20}\b(?:days?|weeks?|months?)\b",
     ),
     (
         "ecg_other_electrodes",
@@ -171,15 +173,17 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         "ecg_averaged_beat",
         r"\bsignal[- ]averaged\b|"
         r"\b(?:averaged?|median|representative|template) (?:beats?|complex(?:es)?|cycles?)\b",
-        r"\b(?:measure\w*|QTc?|HR|heart rate|(?-i:ST)|computed|negative|available|below|width)\b",
+        r"\b(?:measure\w*|QTc?|HR|heart rate|(?-i:ST)|computed|negative)\b|"
+        r"(?:beats?|complex(?:es)?|cycles?) (?:is |are )?(?:available|below)\b",
     ),
     (
         "ecg_processed",
         r"\bz-?scored\b|\bz-?score normali|\bunit variance\b|"
         r"\barbitrary units?\b|\bunits? arbitrary\b|\btime[- ]reversed\b|\bnoise (?:was )?added\b|"
-        r"\b(?:digiti[sz]ed|scanned|extracted) from (?:an? )?(?:paper|image|pdf|print|scan)|"
+        r"(?<!\breport )(?<!\bletter )\b(?:digiti[sz]ed|scanned|extracted) from (?:an? )?"
+        r"(?:paper|image|pdf|print|scan)|"
         r"\b(?:scaled|normali[sz]ed) to \W?-?[01]\W{1,4}(?:to )?[01]\b|\bmin-?max (?:normali|scal)",
-        r"\b(?:report|letter)\b",
+        _NEVER,
     ),
     (
         "ecg_processed",
@@ -198,7 +202,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         "ecg_not_at_rest",
         r"(?:^\W*|[.;:,(] ?|\b(?:ecg|ekg|(?-i:ST)|QRS|record\w*|acquired|tracing|obtained|rhythm|tachycardia|bpm)\b"
         r"[^.;,]{0,40}\b)(?:during|at) (?:exercise|exertion)\b",
-        _EXERCISE_PLANNED,
+        rf"{_EXERCISE_PLANNED}|{_EXERCISE_OF_A_YEAR}",
     ),
     (
         "ecg_not_at_rest",
@@ -207,7 +211,7 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
         r"\b(?:holter|ambulatory) (?:ecg|ekg|recording|monitor\w*|\d{1,2}\b)"
         r"(?!\W+(?:normal|results?|reviewed|applied))|"
         r"\bstress (?:ecg|ekg|test (?:ecg|ekg|recording|stage))|\bduring CPR\b)",
-        _EXERCISE_PLANNED,
+        rf"{_EXERCISE_PLANNED}|{_EXERCISE_OF_A_YEAR}",
     ),
 )
 _TITLE_PATTERNS = (

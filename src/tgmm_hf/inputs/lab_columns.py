@@ -29,7 +29,7 @@ def unit_key(unit: str) -> str:
     text = (
         re.sub(r"\((\d+)\)", r"\1", re.sub(r"[\s^*\[\]]", "", text)).replace("10e", "10").replace("./", "/").rstrip(".")
     )
-    text = re.sub(r"^gm(?=/)", "g", text)
+    text = re.sub(r"^gm(?=/)", "g", text).replace("vol.-%", "vol%")
     text = re.sub(r"c(?:u\.?)?mm$", "mm3", text)  # cubic millimetres
     text = re.sub(r"^thou(?:s|sands?)?/", "thousand/", re.sub(r"^(?:sec|second)s?$", "sec", text))
     return text.removeprefix("x") if text.startswith("x10") else text

@@ -15,12 +15,14 @@ _POUNDS_AND_OUNCES = re.compile(
 )
 OUNCES = 16
 """Ounces of a pound."""
+COARSE = 2
+"""The second number stays if the last digit of the first is worth more than this times its own: "0.0 ng/mL (80 ng/L)"."""
 
 
 def without_second_unit(text: str, column: LabColumn, name: str) -> str:
     """Leave out the same value in a second unit; a text whose two values differ comes back as it is.
 
-    Each of the two numbers may be wrong by one in its last digit, because programs round and cut.
+    The first number stays, if it is not much coarser than the second.
 
     Args:
         text: the cell, in one line.
@@ -37,9 +39,11 @@ def without_second_unit(text: str, column: LabColumn, name: str) -> str:
         return text
     first = _ends(column, pair["first"], pair["unit"], name)
     second = _ends(column, pair["second"], pair["other"], name)
-    if first is None or second is None or first[1] < second[0] or second[1] < first[0]:
+    if first is None or second is None or first[1] <= second[0] or second[1] <= first[0]:
         return text
-    return f"{pair['first']} {pair['unit']}"
+    is_coarse = first[1] - first[0] > COARSE * (second[1] - second[0])
+    number, unit = ("second", "other") if is_coarse else ("first", "unit")
+    return f"{pair[number]} {pair[unit]}"
 
 
 def _pounds(weight: re.Match[str]) -> float:
@@ -48,9 +52,12 @@ def _pounds(weight: re.Match[str]) -> float:
 
 
 def _ends(column: LabColumn, written: str, unit: str, name: str) -> tuple[float, float] | None:
-    """Return the lowest and highest value, in the canonical unit, that a number may mean; None for an unknown unit."""
+    """Return the ends, in the canonical unit, of the values that are written so; None for an unknown unit.
+
+    A program rounds or cuts behind the last digit.
+    """
     digit = 10.0 ** -len(written.partition(".")[2])
-    low = to_canonical(column, float(written) - digit, unit, name)
+    low = to_canonical(column, max(float(written) - digit / 2, 0.0), unit, name)
     high = to_canonical(column, float(written) + digit, unit, name)
     return None if low is None or high is None else (low, high)
 

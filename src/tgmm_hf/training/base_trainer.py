@@ -25,9 +25,12 @@ class BaseTrainer(Trainer):
         **kwargs: Arguments of the parent.
     """
 
+    one_gpu_a_process = True
+    """Several GPUs in one process are refused."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.args.n_gpu > 1:
+        if self.args.n_gpu > 1 and self.one_gpu_a_process:
             raise ValueError(
                 f"{self.args.n_gpu} GPUs are visible to one process: start with `accelerate launch "
                 "scripts/train_tgmm.py CONFIG.yaml`, or let it see one (CUDA_VISIBLE_DEVICES=0)."

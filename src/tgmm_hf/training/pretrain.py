@@ -192,6 +192,7 @@ class PretrainingTrainer(BaseTrainer):
     """A trainer with a second collator for validation: the same windows, views and masks in every epoch."""
 
     data_collator: Any
+    one_gpu_a_process = False
 
     def __init__(self, *, validation_collator: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
