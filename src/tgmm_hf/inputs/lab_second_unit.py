@@ -16,7 +16,8 @@ _POUNDS_AND_OUNCES = re.compile(
 OUNCES = 16
 """Ounces of a pound."""
 COARSE = 2
-"""The second number stays if the last digit of the first is worth more than this times its own: "0.0 ng/mL (80 ng/L)"."""
+"""The second number is read if the last digit of the first is worth more than COARSE times its own, as in "0.0 ng/mL
+(80 ng/L)"."""
 
 
 def without_second_unit(text: str, column: LabColumn, name: str) -> str:
