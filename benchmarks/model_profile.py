@@ -1,6 +1,6 @@
 """Where the time of the models goes: a profile by operation of each row of the table about models.
 
-    OMP_NUM_THREADS=1 python benchmarks/model_profile.py st_mem mvit mvit_training tri_modal meit
+    OMP_NUM_THREADS=1 python benchmarks/model_profile.py st_mem mvit mvit_training tri_modal labs meit
 
 Prints one JSON object a name: CPU milliseconds of a call without the profiler, and for each operation its share of the
 time in all operations under the profiler (wall time, without the operations that it calls), and how often it is called.
@@ -10,12 +10,13 @@ time in all operations under the profiler (wall time, without the operations tha
   if nothing is computed again (`--frames 4` makes a smaller clip; MALLOC_MMAP_THRESHOLD_=65536 gives memory back at
   once).
 * `tri_modal`: a full-size forward pass with labs, ECG and echo, and the share of each of its modules.
+* `labs`: the same with labs alone, a text of 256 tokens.
 * `meit`: an answer of 32 tokens with placeholder tokens and with a prefix.
 """
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -154,10 +155,11 @@ def of_mvit_training(calls: int, top: int, frames: int = 16) -> dict[str, Any]:
     }
 
 
-def of_tri_modal(calls: int, top: int) -> dict[str, Any]:
-    """Profile a full-size forward pass of one patient with one view."""
+def of_tri_modal(calls: int, top: int, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Profile a full-size forward pass of one patient with one view, or with the named inputs alone."""
     model = make_model("paper")
-    run = partial(model, **inputs_of(model.config, 1), task="two")
+    inputs = inputs_of(model.config, 1)
+    run = partial(model, **{name: inputs[name] for name in names or inputs}, task="two")
     with torch.inference_mode():
         return shares(run, calls, top) | {"modules_cpu_ms": seconds_of_modules(model, run)}
 
@@ -177,6 +179,7 @@ PROFILES = {
     "mvit": of_mvit,
     "mvit_training": of_mvit_training,
     "tri_modal": of_tri_modal,
+    "labs": partial(of_tri_modal, names=("input_ids", "attention_mask")),
     "meit": of_meit,
 }
 

@@ -40,8 +40,8 @@ def main() -> None:
     if arguments.views is not None:
         patient = {**patient, "echo": list(patient["echo"])[: arguments.views]}
     if arguments.only is not None:
-        others = set(MODALITIES) - {arguments.only}
-        patient = {name: value for name, value in patient.items() if name not in others}
+        names = {"id", arguments.only, *(["views"] if arguments.only == "echo" else [])}
+        patient = {name: value for name, value in patient.items() if name in names}
     begins: list[tuple[str, float]] = []
 
     def note(name: str, share: float) -> None:

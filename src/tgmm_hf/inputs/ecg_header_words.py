@@ -129,7 +129,8 @@ _PATTERNS: tuple[tuple[str, str, str], ...] = (
     (
         "patient_not_adult",
         rf"^\W*{_YOUNG} old\b{_END}|"
-        r"(?:(?:^|[.;,])\W*(?:(?:subject|infant|child)\W+)?aged?\W{1,3}(?:is\W+|was\W+)?|\bpatient\W{1,3}(?:is\W+|was\W+)?(?:aged?\W{1,3})?)"
+        r"(?:(?:^|[.;,])\W*(?:(?:subject|infant|child)\W+)?aged?\W{1,3}(?:is\W+|was\W+)?|"
+        r"\bpatient\W{1,3}(?:is\W+|was\W+)?(?:aged?\W{1,3})?)"
         rf"{_YOUNG}(?: old\b|{_END})|"
         rf"\b{_CHILD}\W{{1,3}}(?:aged?\W+)?{_YOUNG}\b|\b(?:fe)?male\W{{1,3}}(?:aged?\W+)?{_YOUNG}(?: old\b|\W*$)|"
         rf"\b{_YOUNG}(?: old)? (?:{_CHILD}|(?:fe)?male)\b",
@@ -231,8 +232,8 @@ _TITLE_PATTERNS = (
     ),
     (
         "ecg_other_electrodes",
-        r"\bright[- ](?:precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b|\b"
-        rf"right[- ]sided(?: 12|\W*$)|\bEASI\b{_PLACE}"
+        r"\bright[- ](?:precordial|chest)(?: precordial| chest)? (?:leads?|ecg|ekg|electrodes?)\b"
+        rf"|\bright[- ]sided(?: 12|\W*$)|\bEASI\b{_PLACE}"
         r"|\bfrank system\b|\bXYZ leads?\b|\bderived (?:12|twelve)\b|\bvectorcardio\w*|\bnehb\b",
         _NEVER,
     ),
@@ -279,7 +280,7 @@ def findings_of_words(comments: Iterable[str], titles: Iterable[str] = ()) -> li
         titles: names of the whole study, such as its description.
     """
     titles = [line for title in titles for line in title.splitlines()]
-    statements = list(_of_the_recording([*titles, *comments]))
+    statements = _of_the_recording([*titles, *comments])
     codes = {code for code, words, unless in _WORDS if any(_says(line, code, words, unless) for line in statements)}
     names = _shortened(titles)
     at_rest = any(AT_REST.search(name) for name in names)
@@ -292,7 +293,7 @@ def findings_of_words(comments: Iterable[str], titles: Iterable[str] = ()) -> li
 
 
 def free_text_notes(comments: Iterable[str]) -> list[str]:
-    """Note how many comments are sentences, because this package knows only some words and a person reads all.
+    """Note how many comments are sentences. This package looks for single words, so a person should read them.
 
     Args:
         comments: as `findings_of_words` takes them.
@@ -301,7 +302,9 @@ def free_text_notes(comments: Iterable[str]) -> list[str]:
     sentences = [line for line, key in keys if key is None or _ENTRY_OF_A_PATIENT.match(key["key"]) is None]
     if not sentences:
         return []
-    return [f"the header has {len(sentences)} line(s) of free text, of which only some words are known: read them"]
+    return [
+        f"the header has {len(sentences)} line(s) of free text, in which only single words are looked for: read them"
+    ]
 
 
 def filters_of_words(lines: Iterable[str]) -> tuple[float | None, float | None]:
