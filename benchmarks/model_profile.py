@@ -174,7 +174,7 @@ def of_meit(calls: int, top: int) -> dict[str, Any]:
     return result
 
 
-PROFILES = {
+PROFILES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "st_mem": of_st_mem,
     "mvit": of_mvit,
     "mvit_training": of_mvit_training,

@@ -45,7 +45,8 @@ def main() -> None:
     prepared = load_prepared(arguments.data)
     names = [str(name) for rows in prepared.values() for name in rows["id"]]
     evidence = PlantedEvidence(arguments.cohort, names, processor)
-    question = question_of(model.config.tasks, model.config.task_names("diagnosis")[0])
+    tasks = model.config.tasks or {}
+    question = question_of(tasks, model.config.task_names("diagnosis")[0])
     collator = TgmmCollator(processor, model.config, training=False)
     random = np.random.default_rng(0)
     figures: dict[str, list[dict[str, float]]] = defaultdict(list)

@@ -191,7 +191,10 @@ def test_a_split_may_lose_all_its_admissions(processor, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path):
-    """The paper's clips, the same files under more names, all in one shard: peak of a process for each number."""
+    """The paper's clips, the same files under more names, all in one shard: peak of a process for each number.
+
+    A shard kept in memory would add as much as its file, here 118 MB. Without that the peak still varies: 13 MB once.
+    """
     processor = default_processor(TgmmConfig(), tiny_tokenizer())
     peaks, sizes = [], []
     for records in (6, 30):
@@ -203,7 +206,7 @@ def test_memory_does_not_grow_with_the_cohort(cohort, tmp_path):
         peaks.append(int((tmp_path / "peak").read_text()))
         sizes.append((out / "train" / "00000.arrow").stat().st_size)
     assert sizes[1] - sizes[0] > 100e6
-    assert peaks[1] - peaks[0] < 0.1 * (sizes[1] - sizes[0])
+    assert peaks[1] - peaks[0] < 0.3 * (sizes[1] - sizes[0])
 
 
 def test_full_disk_is_noticed_before_the_start(cohort, processor, tmp_path, monkeypatch):
