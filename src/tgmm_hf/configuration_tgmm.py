@@ -16,7 +16,7 @@ from .encoders.configuration_echo_mvit import EchoMvitConfig
 from .encoders.configuration_lab_cells import LabCellsConfig
 from .encoders.configuration_pan_echo import PanEchoConfig
 from .encoders.configuration_st_mem import StMemConfig
-from .utils.hub_code import HubCode
+from .utils.hub_code import HubCode, drop_registered_pipelines
 from .utils.names import VIEWS
 
 FUSIONS = ("medflex", "concat", "multisurv", "deepavfusion", "cmta", "textif")
@@ -173,10 +173,7 @@ class TgmmConfig(HubCode, PreTrainedConfig):
         self.answer_token_ids = list(self.answer_token_ids or [])
         self._apply_preset()
         self.projection_dim = self.projection_dim or 2 * self.hidden_size
-        if __name__.startswith("tgmm_hf."):
-            # The installed package has registered the pipeline. With this entry, transformers would ask for
-            # `trust_remote_code` all the same.
-            kwargs.pop("custom_pipelines", None)
+        drop_registered_pipelines(kwargs)
         super().__post_init__(**kwargs)
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("guidance", self.guidance, ("none", "human", "human+learned"))

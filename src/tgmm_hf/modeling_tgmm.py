@@ -35,6 +35,7 @@ from .layers.encoded_batch import TgmmEncoded
 from .layers.fusion import MedFlexFusion
 from .layers.guidance import TextualGuidance
 from .layers.input_shapes import refuse_nobody
+from .layers.kept_attention import kept_attention
 from .layers.label_checks import asked_tasks, check_tasks_of_labels
 from .layers.pooling import TgmmAttentionPool, TgmmStandardise, hold_running_statistics
 from .layers.response import ResponseDecoder
@@ -209,14 +210,11 @@ class TgmmModel(EncodesPatients, AnswersTasks, TgmmPreTrainedModel):
         """
         sources = {"labs": labs, "ecg": ecg, "echo": echo}
         encoders = {name: load_encoder(name, source, encoder_dtype) for name, source in sources.items()}
-        # A configuration sets its sub-configurations' attention to its own, which is none yet.
-        attention = {name: encoder.config._attn_implementation for name, encoder in encoders.items()}
         configs: dict[str, Any] = {f"{name}_config": encoder.config for name, encoder in encoders.items()}
-        config = TgmmConfig(**configs, encoder_sources=describe_sources(sources), **settings)
-        config.tokenize_tasks(tokenizer or AutoTokenizer.from_pretrained(labs))
-        model = cls(config, encoders)
-        for name, encoder in encoders.items():
-            encoder.set_attn_implementation(attention[name])
+        with kept_attention(encoders.values()):
+            config = TgmmConfig(**configs, encoder_sources=describe_sources(sources), **settings)
+            config.tokenize_tasks(tokenizer or AutoTokenizer.from_pretrained(labs))
+            model = cls(config, encoders)
         model.initialise_texts()
         model.view_classifier = None if view_classifier is None else StoredViewClassifier(view_classifier)
         return model.eval()

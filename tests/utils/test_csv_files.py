@@ -2,12 +2,16 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgmm_hf.utils.csv_files import FORMULA_STARTS, csv_text, plain_cell, safe_cell
+from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.data.note_tables import NoteRow
+from tgmm_hf.training import instruction_data, more_data
+from tgmm_hf.utils.csv_files import FORMULA_STARTS, csv_text, plain_cell, safe_cell, write_csv_file
 
 
 @pytest.mark.parametrize("text", ['=HYPERLINK("http://x")', "+1+1", "-1+cmd", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
@@ -29,3 +33,20 @@ def test_a_cell_survives_writing_and_reading(text: str) -> None:
 
 def test_a_header_is_safe_and_a_missing_cell_empty() -> None:
     assert csv_text(["=a", "b"], [{"=a": 1}]) == "'=a,b\n1,\n"
+
+
+def test_a_written_file_is_safe_and_whole(tmp_path: Path) -> None:
+    rows = [{"id": "=1+1", "reason": "two\r\nlines"}, {"id": "half \ud800", "reason": None}]
+    write_csv_file(tmp_path / "deep" / "refused.csv", ["id", "reason"], rows)
+    with (tmp_path / "deep" / "refused.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["id", "reason"], ["'=1+1", "two\r\nlines"], ["half \\ud800", ""]]
+
+
+def test_the_tables_of_a_training_hold_no_formula(tmp_path: Path) -> None:
+    name = "=HYPERLINK(1)"
+    note = NoteRow(name, "p1", "train", "x.png", None, "a note")
+    more_data.write_refused([note], {"xray": {"x.png": "no picture"}, "ecg": {}}, tmp_path / "more.csv")
+    row = Instruction(name, "data", "p1", "train", "ecg", [])
+    instruction_data.write_refused([row], {0: "no ECG"}, tmp_path / "ecg.csv")
+    assert (tmp_path / "more.csv").read_text().splitlines()[1] == f"'{name},train,xray,no picture"
+    assert (tmp_path / "ecg.csv").read_text().splitlines()[1] == f"'{name},train,no ECG"

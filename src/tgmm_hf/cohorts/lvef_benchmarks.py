@@ -23,6 +23,7 @@ from tgmm_hf.cohorts.camus_sequences import write_sequence
 from tgmm_hf.cohorts.tables import require_columns
 from tgmm_hf.data.manifest import SPLITS, read_cohort_table
 from tgmm_hf.data.table_files import declare_canonical_units
+from tgmm_hf.utils.csv_files import write_csv_file
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import whole_file, write_json
 from tgmm_hf.utils.output_lock import one_run_at_a_time
@@ -93,8 +94,7 @@ def curate_lvef(directory: str | Path, out: str | Path, *, view: str = "A4C") ->
     }
     with whole_file(out / "cohort.parquet") as building:
         pq.write_table(declare_canonical_units(pa.table(columns)), building)
-    with whole_file(out / "missing.csv") as building:
-        pd.DataFrame(cohort.missing, columns=["id", "split", "reason"]).to_csv(building, index=False)
+    write_csv_file(out / "missing.csv", ["id", "split", "reason"], cohort.missing)
     summary = {
         "data_hash": read_cohort_table(out / "cohort.parquet", tasks={TASK: LVEF_SETTINGS}).digest(),
         "source": source,

@@ -5,7 +5,6 @@ patients, paths and notes, so it is patient data. The search compares a query wi
 `APPROXIMATE_ABOVE` vectors and the extra `search` it looks into graphs, which `make_index` writes too.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from tgmm_hf.data.saved_models import damaged_files_in_one_line, load_whole_mode
 from tgmm_hf.families.more.modeling_more import MoreModel
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.processor_fingerprint import processor_fingerprint
+from tgmm_hf.utils.csv_files import write_csv_file
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import claim_directory, read_json, whole_file, write_json
@@ -312,10 +312,8 @@ def _finish(out: Path, settings: dict[str, Any], width: int) -> dict[str, Any]:
     )
     with whole_file(out / INDEX) as building:
         pq.write_table(table, building)
-    with whole_file(out / REFUSED) as building, building.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "item", "reason"])
-        writer.writerows(refused)
+    names = ["id", "item", "reason"]
+    write_csv_file(out / REFUSED, names, (dict(zip(names, cells, strict=True)) for cells in refused))
     record = {**settings, "vectors": {kind: kinds.count(kind) for kind in KINDS}, "refused": len(refused)}
     record["graphs"] = _make_graphs(out, np.array(kinds), table["vector"]) if len(kinds) > APPROXIMATE_ABOVE else {}
     write_json(out / RECORD, record)

@@ -1,6 +1,5 @@
 """Evaluate a MoRE model and write the files of the evaluation."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from tgmm_hf.evaluation.more_tables import more_head, more_tables, more_tail
 from tgmm_hf.evaluation.outputs import aligned
 from tgmm_hf.evaluation.reporter_tables import section
 from tgmm_hf.evaluation.tables import as_csv
-from tgmm_hf.utils.files import whole_file, write_json, write_text
+from tgmm_hf.utils.csv_files import write_csv_file
+from tgmm_hf.utils.files import write_json, write_text
 from tgmm_hf.utils.output_lock import one_run_at_a_time
 
 
@@ -34,8 +34,8 @@ def evaluate_more(model: str, data: str | Path, out_dir: Path, settings: MoreEva
     finds = names_findings(model)
     metrics, refused = (compute_findings_evaluation if finds else compute_more_evaluation)(model, data, settings)
     tables = more_tables(metrics)
-    with whole_file(out_dir / "refused.csv") as building, building.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([["id", "item", "reason"], *refused])
+    columns = ["id", "item", "reason"]
+    write_csv_file(out_dir / "refused.csv", columns, (dict(zip(columns, cells, strict=True)) for cells in refused))
     for name, table in tables.items():
         write_text(out_dir / "tables" / f"{name}.csv", as_csv(table.header, table.rows))
     texts = ["\n".join([table.title, *aligned([table.header, *table.rows])]) for table in tables.values()]

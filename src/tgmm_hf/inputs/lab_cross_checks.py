@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .lab_cells import LabCell
 from .lab_columns import COLUMN_POSITION
+from .lab_findings import Finding, lab_finding
 from .lab_table import COLUMNS
 
 ADULT_YEARS = 18
@@ -44,7 +45,6 @@ LDL_OFF, LDL_SHARE, FRIEDEWALD_LIMIT = 40, 0.25, 400
 """LDL may differ from Friedewald's total - HDL - triglycerides / 5 by the larger one of LDL_OFF mg/dL and LDL_SHARE of
 the total cholesterol. The formula does not hold above FRIEDEWALD_LIMIT mg/dL of triglycerides."""
 
-Finding = dict[str, str]
 Values = Mapping[str, float]
 """Column -> value in the canonical unit."""
 
@@ -72,7 +72,7 @@ def _height_weight(values: Values) -> Finding | None:
     height, weight = values["height"], values["weight"]
     if height >= 120 or weight < 120 or not height >= 35:  # usual ranges of the two columns
         return None
-    return _finding(
+    return lab_finding(
         "labs_height_weight", "height", "height and weight look exchanged, because each fits the other column: correct"
     )
 
@@ -83,7 +83,7 @@ def _body_mass(values: Values) -> Finding | None:
     computed = values["weight"] / (values["height"] / 100) ** 2
     if abs(values["BMI"] / computed - 1) <= BODY_MASS_SHARE:
         return None
-    return _finding("labs_body_mass", "BMI", "BMI contradicts height and weight: look which of the three is wrong")
+    return lab_finding("labs_body_mass", "BMI", "BMI contradicts height and weight: look which of the three is wrong")
 
 
 def _implied_body_mass(values: Values) -> Finding | None:
@@ -94,7 +94,7 @@ def _implied_body_mass(values: Values) -> Finding | None:
     if low <= values["weight"] / (values["height"] / 100) ** 2 <= high:
         return None
     text = f"height and weight give a BMI outside of {low:g} to {high:g} kg/m2: look which of the two is wrong"
-    return _finding("labs_body_mass", "weight", text)
+    return lab_finding("labs_body_mass", "weight", text)
 
 
 def _cholesterol(values: Values) -> Finding | None:
@@ -105,7 +105,7 @@ def _cholesterol(values: Values) -> Finding | None:
         larger = parts if sum(values[part] for part in parts) > total * (1 + CHOLESTEROL_SHARE) else ()
     if not larger:
         return None
-    return _finding(
+    return lab_finding(
         "labs_cholesterol", larger[0], f"{' and '.join(larger)} above the total cholesterol: look at values and units"
     )
 
@@ -119,7 +119,7 @@ def _ldl(values: Values) -> Finding | None:
         return None
     if abs(total - high - fat / 5 - low) <= max(LDL_OFF, LDL_SHARE * total):
         return None
-    return _finding(
+    return lab_finding(
         "labs_cholesterol",
         "Cholesterol, LDL, Calculated",
         "LDL contradicts total cholesterol, HDL and triglycerides: look which of the four is wrong",
@@ -132,7 +132,7 @@ def _hematocrit(values: Values) -> Finding | None:
     low, high = HEMATOCRIT_PER_HEMOGLOBIN
     if low <= values["Hematocrit"] / values["Hemoglobin"] <= high:
         return None
-    return _finding(
+    return lab_finding(
         "labs_hematocrit", "Hemoglobin", "Hemoglobin and Hematocrit do not fit each other: look at values and units"
     )
 
@@ -162,7 +162,9 @@ def _exchanged_indices(values: Values) -> Finding | None:
     )
     if exchanged > EXCHANGED_FIT or misfit - exchanged < EXCHANGED_GAIN:
         return None
-    return _finding("labs_red_cells", "MCH", "MCH and MCHC look exchanged, because each fits the other column: correct")
+    return lab_finding(
+        "labs_red_cells", "MCH", "MCH and MCHC look exchanged, because each fits the other column: correct"
+    )
 
 
 def _red_cells(values: Values, index: str, parts: tuple[str, str], factor: float, share: float) -> Finding | None:
@@ -171,7 +173,7 @@ def _red_cells(values: Values, index: str, parts: tuple[str, str], factor: float
         return None
     if abs(factor * values[parts[0]] / values[parts[1]] / values[index] - 1) <= share:
         return None
-    return _finding(
+    return lab_finding(
         "labs_red_cells", index, f"{index} contradicts {' and '.join(parts)}: look which of the three is wrong"
     )
 
@@ -185,7 +187,7 @@ def _anion_gap(values: Values) -> Finding | None:
     with_potassium = without_potassium + values.get("Potassium", USUAL_POTASSIUM)
     if without_potassium - ANION_GAP_OFF <= values["Anion Gap"] <= with_potassium + ANION_GAP_OFF:
         return None
-    return _finding(
+    return lab_finding(
         "labs_anion_gap",
         "Anion Gap",
         "Anion Gap contradicts Sodium, Chloride and Bicarbonate: look which of the four is wrong",
@@ -204,14 +206,16 @@ def _electrolytes(values: Values) -> Finding | None:
         fits = COMPUTED_GAP[0] <= difference - values["Bicarbonate"] <= COMPUTED_GAP[1]
     if fits:
         return None
-    return _finding("labs_anion_gap", "Sodium", f"{names} do not go together: look which of them is wrong or exchanged")
+    return lab_finding(
+        "labs_anion_gap", "Sodium", f"{names} do not go together: look which of them is wrong or exchanged"
+    )
 
 
 def _clotting(values: Values) -> Finding | None:
     low, high = PT_PER_INR
     if not {"PT", "INR(PT)"} <= set(values) or low <= values["PT"] / values["INR(PT)"] <= high:
         return None
-    return _finding("labs_clotting", "INR(PT)", "PT and INR do not fit each other: look which of the two is wrong")
+    return lab_finding("labs_clotting", "INR(PT)", "PT and INR do not fit each other: look which of the two is wrong")
 
 
 def _natriuretic(values: Values) -> Finding | None:
@@ -221,7 +225,7 @@ def _natriuretic(values: Values) -> Finding | None:
     bnp, ntprobnp = values["BNP"], values["NTproBNP"]
     if (bnp <= LOW_BNP or ntprobnp >= low * bnp) and ntprobnp <= high * max(bnp, 1.0):
         return None
-    return _finding(
+    return lab_finding(
         "labs_natriuretic", "NTproBNP", "BNP and NTproBNP do not fit each other: look which of the two is wrong"
     )
 
@@ -230,7 +234,7 @@ def _creatine_kinase(values: Values) -> Finding | None:
     part, whole = "Creatine Kinase, MB Isoenzyme", "Creatine Kinase (CK)"
     if not {part, whole} <= set(values) or values[part] <= max(values[whole], 1.0):
         return None
-    return _finding(
+    return lab_finding(
         "labs_creatine_kinase", part, "CK-MB (ng/mL) is above the whole CK (IU/L): look at values and units"
     )
 
@@ -238,15 +242,11 @@ def _creatine_kinase(values: Values) -> Finding | None:
 def _adult(values: Values) -> Finding | None:
     if values.get("age", ADULT_YEARS) >= ADULT_YEARS:
         return None
-    return _finding(
+    return lab_finding(
         "patient_not_adult",
         "age",
         f"the patient is younger than {ADULT_YEARS} years, but the model and the reference ranges are for adults",
     )
-
-
-def _finding(code: str, column: str, text: str) -> Finding:
-    return {"code": code, "item": f"labs.{column}", "text": text}
 
 
 _CHECKS: tuple[Callable[[Values], Finding | None], ...] = (

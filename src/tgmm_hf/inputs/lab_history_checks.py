@@ -6,6 +6,8 @@ No text of a cell is put into a finding. All findings are marks, because the wor
 import re
 from collections.abc import Mapping, Sequence
 
+from .lab_findings import Finding, lab_finding
+
 HISTORY = "medical history"
 MAX_LENGTH = 20_000
 """Letters of a text that are looked at, because that takes time."""
@@ -121,7 +123,7 @@ _IDENTITY = re.compile(
 """An e-mail address, a number of an authority, of a file or of a telephone, or a date of birth."""
 
 
-def history_findings(texts: Mapping[str, str], age: float | None) -> list[dict[str, str]]:
+def history_findings(texts: Mapping[str, str], age: float | None) -> list[Finding]:
     """List the words of a row that do not fit its gender or age, or are no words of their column.
 
     Args:
@@ -138,17 +140,17 @@ def history_findings(texts: Mapping[str, str], age: float | None) -> list[dict[s
     persons = _persons(re.split(r"[,\n]|\.\s", of_patient))
     if _is_other_gender(entries, persons, texts.get("gender", "")):
         text = "medical history does not fit the gender: look which of the two is wrong"
-        findings.append(_finding("labs_gender_history", HISTORY, text))
+        findings.append(lab_finding("labs_gender_history", HISTORY, text))
     if age is not None and _is_other_age(of_patient, persons, age):
         text = "medical history does not fit the age: look which of the two is wrong"
-        findings.append(_finding("labs_age_history", HISTORY, text))
+        findings.append(lab_finding("labs_age_history", HISTORY, text))
     if any(_is_result(match) for match in _LAB_RESULT.finditer(history)):
         text = "medical history holds a laboratory result: put it into the column of the test"
-        findings.append(_finding("labs_result_in_history", HISTORY, text))
+        findings.append(lab_finding("labs_result_in_history", HISTORY, text))
     for column, words in texts.items():
         if column != "gender" and _IDENTITY.search(_NO_IDENTITY.sub(" ", words[:MAX_LENGTH])):
             text = f"{column} holds a number, an address or a date that names a person: remove it"
-            findings.append(_finding("labs_identity_in_text", column, text))
+            findings.append(lab_finding("labs_identity_in_text", column, text))
     return findings
 
 
@@ -200,10 +202,6 @@ def _is_result(match: re.Match[str]) -> bool:
 def _is_before_test(word: str) -> bool:
     """Tell whether a test may stand behind a word in lower case. The name of a disorder in the blood is no drug."""
     return word in _BEFORE_TEST or word.endswith("emia")
-
-
-def _finding(code: str, column: str, text: str) -> dict[str, str]:
-    return {"code": code, "item": f"labs.{column}", "text": text}
 
 
 __all__ = ["HISTORY", "history_findings"]

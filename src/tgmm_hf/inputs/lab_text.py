@@ -28,7 +28,8 @@ from .lab_cells import (
     read_free_cell,
 )
 from .lab_columns import COLUMN_POSITION, find_column, specimen_column, split_name, suggest_column
-from .lab_cross_checks import Finding, cross_checks
+from .lab_cross_checks import cross_checks
+from .lab_findings import Finding, lab_finding
 from .lab_names import charge_doubt
 from .lab_table import COLUMNS
 from .lab_unit_cells import unclear_unit_cells, unit_cells
@@ -342,7 +343,7 @@ def _assumed_unit(cell: LabCell) -> Finding:
     unit = "" if cell.column is None else cell.column.unit
     other_units = " or ".join(cell.other_units)
     text = f"the value has no unit; it is read in {unit}, where it is normal, but may be {other_units}: give the unit"
-    return {"code": "labs_unit_assumed", "item": f"labs.{cell.name}", "text": text}
+    return lab_finding("labs_unit_assumed", cell.name, text)
 
 
 def _unusual_value(cell: LabCell) -> Finding:
@@ -353,7 +354,7 @@ def _unusual_value(cell: LabCell) -> Finding:
         f"the value is outside of {format_number(low)} to {format_number(high)}{unit}, the results of adults in "
         "hospitals: compare value, unit and column name with the laboratory's report"
     )
-    return {"code": "labs_unusual_value", "item": f"labs.{cell.name}", "text": text}
+    return lab_finding("labs_unusual_value", cell.name, text)
 
 
 def _same_value(one: LabCell, two: LabCell) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from .lab_columns import ENGLISH_GENDERS, find_column
+from .lab_findings import Finding, lab_finding
 from .lab_history_checks import HISTORY, history_findings
 from .lab_letters_lost import foreign_letters, is_base64, is_damaged
 
@@ -166,7 +167,7 @@ def _is_coded(word: str) -> bool:
     return len(word) >= CODED_LENGTH and is_base64(word)
 
 
-def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[dict[str, str]]:
+def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[Finding]:
     """List the text cells of a row that contradict each other.
 
     Args:
@@ -179,13 +180,9 @@ def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[di
     findings = []
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
-            findings.append(_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
+            findings.append(lab_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
     for column, words in texts.items():
         if column != "gender" and is_damaged(words[:MAX_LENGTH]):
             text = f"{column} may be cut, repeat one word, or hold question marks for letters: look at the source"
-            findings.append(_finding("labs_damaged_text", column, text))
+            findings.append(lab_finding("labs_damaged_text", column, text))
     return findings + history_findings(texts, age)
-
-
-def _finding(code: str, column: str, text: str) -> dict[str, str]:
-    return {"code": code, "item": f"labs.{column}", "text": text}

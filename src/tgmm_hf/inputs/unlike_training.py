@@ -16,12 +16,12 @@ from .ecg_summary import summarise_ecg
 from .echo_summary import WORDS as ECHO_WORDS
 from .echo_summary import summarise_clip
 from .lab_cells import LabCell
+from .lab_findings import Finding, lab_finding
 from .lab_scales import number_of
 from .training_likeness import Excess, Likeness, scores_of, unpack
 
 ECG, ECHO, LABS = "ecg_unlike_training", "echo_unlike_training", "labs_unlike_training"
 """Codes of the findings."""
-Finding = dict[str, str]
 
 
 class TrainedInputs:
@@ -80,7 +80,7 @@ class TrainedInputs:
         for place in compared.unlike_places():
             name = compared.likeness.names[place]
             column = name.rpartition(" (")[0]
-            findings.append({"code": LABS, "item": f"labs.{column}", "text": compared.sentence(place, _lab_text)})
+            findings.append(lab_finding(LABS, column, compared.sentence(place, _lab_text)))
         return findings
 
 

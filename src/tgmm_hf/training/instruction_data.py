@@ -1,7 +1,6 @@
 """What every training from an instruction file shares: rows, patients, processed ECGs, table of refused ECGs."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from tgmm_hf.evaluation.unseen import patient_name
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.run_directory import Run
 from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.utils.csv_files import write_csv_file
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import whole_file
 
 ECGS = "ecgs"
 """Directory beside the checkpoints with the processed ECGs."""
@@ -41,10 +40,15 @@ def read_rows(file: str, in_words: bool = False) -> list[Instruction]:
     return rows
 
 
-def patients_by_split(rows: Sequence[Instruction]) -> dict[str, Dataset]:
-    """Return split -> rows with the patients' names, which begin with the data set, because data sets share numbers."""
+def patients_by_split(rows: Sequence[Any], name_of: Callable[[Any], str] = patient_name) -> dict[str, Dataset]:
+    """Return split -> rows with the column `patient_id`.
+
+    Args:
+        rows: Rows of an instruction file, or of another table with `split`.
+        name_of: Names the patient of a row. The default begins with the data set, because data sets share numbers.
+    """
     return {
-        split: Dataset.from_dict({"patient_id": [patient_name(row) for row in rows if row.split == split]})
+        split: Dataset.from_dict({"patient_id": [name_of(row) for row in rows if row.split == split]})
         for split in SPLITS
     }
 
@@ -72,7 +76,8 @@ def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should
 
 def write_refused(rows: Sequence[Instruction], refused: Mapping[int, str], path: Path) -> None:
     """Write the table of refused ECGs: id, split and reason. `refused` is number of a row -> reason."""
-    with whole_file(path) as building, building.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "split", "reason"])
-        writer.writerows([rows[number].id, rows[number].split, reason] for number, reason in sorted(refused.items()))
+    table = [
+        {"id": rows[number].id, "split": rows[number].split, "reason": reason}
+        for number, reason in sorted(refused.items())
+    ]
+    write_csv_file(path, ["id", "split", "reason"], table)

@@ -1,6 +1,5 @@
 """The data of a training of MoRE: rows of the table -> processed X-rays and ECGs, stored once -> batches."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from tgmm_hf.training.instruction_data import REFUSED
 from tgmm_hf.training.more_augmentation import SMALLEST_AREA, augment_ecg, augment_xray
 from tgmm_hf.training.processes import fail_together
 from tgmm_hf.training.training_data import SPLITS
+from tgmm_hf.utils.csv_files import write_csv_file
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
-from tgmm_hf.utils.files import whole_file
 
 INPUTS = "inputs"
 """Directory beside the checkpoints with the processed X-rays and ECGs."""
@@ -154,14 +153,13 @@ def write_refused(rows: Sequence[NoteRow], refused: Mapping[str, Mapping[str, st
         refused: "xray" or "ecg" -> path -> reason. The paths are not written, because they may name patients.
         path: File to write.
     """
-    with whole_file(path) as building, building.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "split", "item", "reason"])
-        for row in rows:
-            for item in ("xray", "ecg"):
-                reason = refused[item].get(getattr(row, item) or "")
-                if reason is not None:
-                    writer.writerow([row.id, row.split, item, reason])
+    table = [
+        {"id": row.id, "split": row.split, "item": item, "reason": reason}
+        for row in rows
+        for item in ("xray", "ecg")
+        if (reason := refused[item].get(getattr(row, item) or "")) is not None
+    ]
+    write_csv_file(path, ["id", "split", "item", "reason"], table)
 
 
 class NoteRows(Dataset):

@@ -2,11 +2,11 @@
 
 import logging
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PreTrainedConfig, TrainingArguments, set_seed
 
 from tgmm_hf.data.note_tables import NoteRow
@@ -19,12 +19,12 @@ from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.inputs.feature_extraction_more import MoreFeatureExtractor
 from tgmm_hf.inputs.image_processing_xray import MoreImageProcessor
 from tgmm_hf.training.base_trainer import adamw_arguments
+from tgmm_hf.training.instruction_data import patients_by_split
 from tgmm_hf.training.more_arguments import MoreDataArguments, MoreModelArguments, MoreRunArguments
 from tgmm_hf.training.more_data import NoteCollator, NoteRows, read_rows, split_rows, stored_inputs
 from tgmm_hf.training.run_directory import begin_run, claim_directories
 from tgmm_hf.training.settings_files import refuse_unknown_overrides
 from tgmm_hf.training.trainer import EpochCollator
-from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.training.validated_run import check_batches, finished_record, fit_check_save, only_one_run
 from tgmm_hf.training.validating_trainer import LossTrainer
 from tgmm_hf.utils.digests import file_digest
@@ -67,7 +67,8 @@ def _train(run: MoreRunArguments) -> dict[str, Any]:
     rows, data_hash = read_rows(run), f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = starting_more(run, rows)
-    if begin_run(run, arguments.should_save, data_hash, patients_of_splits(rows), run.model.sources):
+    patients = patients_by_split(rows, attrgetter("patient_id"))
+    if begin_run(run, arguments.should_save, data_hash, patients, run.model.sources):
         return finished_record(run)
     inputs = stored_inputs(run, rows, processor, arguments.should_save)
     splits = split_rows(rows, inputs)
@@ -217,14 +218,6 @@ def _new_model(settings: MoreModelArguments, rows: list[NoteRow]) -> tuple[MoreM
 def _collator(processor: MoreProcessor, data: MoreDataArguments, training: bool, seed: int) -> NoteCollator:
     """Make the collator of an epoch."""
     return NoteCollator(processor, training and data.augment, seed, data.smallest_area)
-
-
-def patients_of_splits(rows: list[NoteRow]) -> dict[str, Dataset]:
-    """Return split -> rows with the patients' names."""
-    return {
-        split: Dataset.from_dict({"patient_id": [row.patient_id for row in rows if row.split == split]})
-        for split in SPLITS
-    }
 
 
 def _numbered(names: list[str]) -> list[int]:

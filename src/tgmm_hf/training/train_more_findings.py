@@ -7,6 +7,7 @@ layer never learns. Here everything that requires a gradient is in the optimizer
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,11 @@ from tgmm_hf.families.more.configuration_more import MoreConfig
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
 from tgmm_hf.families.more.processing_more import MoreProcessor
 from tgmm_hf.training.base_trainer import adamw_arguments
-from tgmm_hf.training.instruction_data import REFUSED
+from tgmm_hf.training.instruction_data import REFUSED, patients_by_split
 from tgmm_hf.training.more_augmentation import SMALLEST_AREA
 from tgmm_hf.training.more_data import StoredInputs, picture_batch, read_rows, stored_inputs
 from tgmm_hf.training.more_findings_arguments import FindingsDataArguments, MoreFindingsRunArguments
 from tgmm_hf.training.run_directory import begin_run, claim_directories
-from tgmm_hf.training.train_more import patients_of_splits
 from tgmm_hf.training.trainer import EpochCollator, early_stopping
 from tgmm_hf.training.training_data import SPLITS
 from tgmm_hf.training.validated_run import finished_record, fit_check_save, only_one_run
@@ -71,7 +71,8 @@ def _train(run: MoreFindingsRunArguments) -> dict[str, Any]:
     data_hash = f"sha256:{file_digest(run.data.file)}"
     set_seed(run.seed)
     model, processor = starting_classifier(run)
-    if begin_run(run, arguments.should_save, data_hash, patients_of_splits(rows), run.model.sources):
+    patients = patients_by_split(rows, attrgetter("patient_id"))
+    if begin_run(run, arguments.should_save, data_hash, patients, run.model.sources):
         return finished_record(run)
     inputs = stored_inputs(run, rows, processor, arguments.should_save)
     splits = labelled_splits(rows, inputs, labels)

@@ -1,15 +1,19 @@
 """Write CSV files that a spreadsheet opens without running a formula.
 
 A spreadsheet takes a cell that begins with =, +, - or @ for a formula. A formula can send the table to a stranger.
-Every writer of names, reasons and other free text uses [`csv_text`]. A file that another command reads back by name
-uses it too, because the table reader takes the apostrophe away again ([`plain_cell`]).
+Every writer of names, reasons and other free text uses [`write_csv_file`], or [`csv_text`] for the text alone. A file
+that another command reads back by name is written so too, because the table reader takes the apostrophe away again
+([`plain_cell`]).
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
+
+from tgmm_hf.utils.files import whole_file
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First letters that make a spreadsheet compute a cell (OWASP, "CSV Injection")."""
@@ -31,6 +35,19 @@ def safe_cell(value: Any) -> Any:
 def plain_cell(value: Any) -> Any:
     """Take away the apostrophe that [`safe_cell`] put before a text."""
     return value[1:] if isinstance(value, str) and value[:1] == "'" and value[1:].startswith(FORMULA_STARTS) else value
+
+
+def write_csv_file(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file in UTF-8, whole or not at all, with a header and without formulas.
+
+    Args:
+        path: File to write. Missing directories are made.
+        columns: Names of the columns, in order.
+        rows: Column -> cell. A missing cell is empty. Half of a character, which UTF-8 cannot hold, is written as its
+            number.
+    """
+    with whole_file(path) as building:
+        building.write_text(csv_text(columns, rows), encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -55,4 +72,4 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, 
         (quoted if any("\r" in str(cell) for cell in cells) else plain).writerow(cells)
 
 
-__all__ = ["FORMULA_STARTS", "csv_text", "plain_cell", "safe_cell", "write_csv"]
+__all__ = ["FORMULA_STARTS", "csv_text", "plain_cell", "safe_cell", "write_csv", "write_csv_file"]

@@ -121,6 +121,16 @@ def hub_entry(hub_class: type) -> str:
     return f"{hub_class.__module__.rsplit('.', 1)[-1]}.{hub_class.__name__}"
 
 
+def drop_registered_pipelines(settings: dict[str, Any]) -> None:
+    """Remove the pipelines from the settings of a saved configuration, in place, if this package is installed.
+
+    The installed package has registered its pipelines. With the entry, transformers would ask for `trust_remote_code`
+    all the same. In the code of a saved model the entry stays.
+    """
+    if __name__.startswith("tgmm_hf."):
+        settings.pop("custom_pipelines", None)
+
+
 class HubCode:
     """Mixin of configurations, models, extractors and processors. `save_pretrained` then saves their code too.
 

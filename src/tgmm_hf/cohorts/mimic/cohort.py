@@ -27,7 +27,7 @@ from tgmm_hf.cohorts.splits import read_splits, split_patients, write_splits
 from tgmm_hf.configuration_tasks import DEFAULT_TASKS
 from tgmm_hf.data.manifest import Tasks, read_cohort_table
 from tgmm_hf.data.outcome_checks import validation_doubt
-from tgmm_hf.utils.csv_files import csv_text
+from tgmm_hf.utils.csv_files import write_csv_file
 from tgmm_hf.utils.digests import file_digest
 from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, whole_file, write_json, write_text
@@ -188,7 +188,7 @@ def _write_results(out: Path, cohort: pd.DataFrame, built: BuiltCohort, check_fi
     write_text(out / "table1.csv", table.to_csv(index=False, lineterminator="\n"))
     if check_files:
         anomalies = built.anomalies[["id", "item", "reason"]]
-        write_text(out / "anomalies.csv", csv_text(list(anomalies.columns), anomalies.to_dict("records")))
+        write_csv_file(out / "anomalies.csv", list(anomalies.columns), anomalies.to_dict("records"))
 
 
 def _describe(tables: Mapping[str, Path | None], built: BuiltCohort) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig, SiglipVisionConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from ...configuration_tasks import check_choice
-from ...utils.hub_code import HubCode
+from ...utils.hub_code import HubCode, drop_registered_pipelines
 from .configuration_beat import BeatConfig
 
 ECG_INPUTS = ("latents", "codes")
@@ -58,10 +58,7 @@ class HeartcareConfig(HubCode, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.beat_config, dict):
             self.beat_config = BeatConfig(**self.beat_config)
-        if __name__.startswith("tgmm_hf."):
-            # The installed package has registered the pipeline. With this entry, transformers would ask for
-            # `trust_remote_code` all the same.
-            kwargs.pop("custom_pipelines", None)
+        drop_registered_pipelines(kwargs)
         super().__post_init__(**kwargs)
         check_choice("ecg_input", self.ecg_input, ECG_INPUTS)
         cast(Any, self.vision_config).vision_use_head = False

@@ -26,6 +26,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOu
 from transformers.utils import can_return_tuple
 from transformers.utils.deprecation import deprecate_kwarg
 
+from ...layers.kept_attention import kept_attention
 from ...layers.weights_fingerprint import BoundWeights
 from ...utils.hub_code import hub_entry
 from ..shared.language_model_part import HasLanguageModel
@@ -161,12 +162,8 @@ class HeartcareForConditionalGeneration(ReadsStreams, HasLanguageModel, Heartcar
         needed = settings.pop("vocab_size", 0)
         if needed > language_model.get_input_embeddings().num_embeddings:
             language_model.resize_token_embeddings(needed)
-        # A configuration sets its sub-configurations' attention to its own, which is none yet.
-        models = [part for part in parts.values() if isinstance(part, PreTrainedModel)]
-        attention = [part.config._attn_implementation for part in models]
-        model = cls(HeartcareConfig(**{**described, **settings}), parts)
-        for part, implementation in zip(models, attention, strict=True):
-            part.set_attn_implementation(implementation)
+        with kept_attention(parts.values()):
+            model = cls(HeartcareConfig(**{**described, **settings}), parts)
         model.generation_config = deepcopy(language_model.generation_config)  # its end tokens, for instance
         return model.eval()
 

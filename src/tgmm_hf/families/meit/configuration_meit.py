@@ -9,7 +9,7 @@ from transformers.configuration_utils import SubConfigSpec
 from ...configuration_tasks import check_choice
 from ...encoders.configuration_ecg_resnet import EcgResNetConfig
 from ...encoders.configuration_st_mem import StMemConfig
-from ...utils.hub_code import HubCode
+from ...utils.hub_code import HubCode, drop_registered_pipelines
 
 FUSIONS = ("prefix", "tokens", "cross_attention")
 """How the ECG enters the language model. "prefix" is the paper's."""
@@ -67,10 +67,7 @@ class MeitConfig(HubCode, PreTrainedConfig):
             model_type = self.ecg_config.get("model_type", EcgResNetConfig.model_type)
             check_choice("ecg_config.model_type", model_type, tuple(ECG_CONFIGS))
             self.ecg_config = ECG_CONFIGS[model_type](**self.ecg_config)
-        if __name__.startswith("tgmm_hf."):
-            # The installed package has registered the pipeline. With this entry, transformers would ask for
-            # `trust_remote_code` all the same.
-            kwargs.pop("custom_pipelines", None)
+        drop_registered_pipelines(kwargs)
         super().__post_init__(**kwargs)
         check_choice("fusion", self.fusion, FUSIONS)
         text = cast(PreTrainedConfig, self.text_config)

@@ -24,6 +24,7 @@ from transformers.utils.deprecation import deprecate_kwarg
 from ...encoders.modeling_ecg_resnet import EcgResNetModel
 from ...encoders.modeling_st_mem import StMemModel
 from ...layers.ecg_projector import EcgProjector, init_as_torch
+from ...layers.kept_attention import kept_attention
 from ...layers.weights_fingerprint import BoundWeights
 from ...utils.hub_code import hub_entry
 from ..shared.language_model_part import HasLanguageModel
@@ -141,12 +142,8 @@ class MeitForConditionalGeneration(FusesEcg, HasLanguageModel, MeitPreTrainedMod
             ValueError: if a part lacks weights, or does not fit the settings.
         """
         parts, described = load_parts(text, ecg, dtype, gguf_file)
-        # A configuration sets its sub-configurations' attention to its own, which is none yet.
-        models = [part for part in parts.values() if isinstance(part, PreTrainedModel)]
-        attention = [part.config._attn_implementation for part in models]
-        model = cls(MeitConfig(**{**described, **settings}), parts)
-        for part, implementation in zip(models, attention, strict=True):
-            part.set_attn_implementation(implementation)
+        with kept_attention(parts.values()):
+            model = cls(MeitConfig(**{**described, **settings}), parts)
         model.generation_config = deepcopy(model.language_model.generation_config)  # its end tokens, for instance
         return model.eval()
 

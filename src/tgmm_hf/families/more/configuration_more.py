@@ -7,7 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig, ViTConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from ...configuration_tasks import check_choice
-from ...utils.hub_code import HubCode
+from ...utils.hub_code import HubCode, drop_registered_pipelines
 
 DROP_KEY_SCHEDULES = ("constant", "linear")
 """How the probability of DropKey changes from the first block to the last."""
@@ -179,10 +179,7 @@ class MoreConfig(HubCode, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:
             self.text_config = AutoConfig.for_model("roberta", **ROBERTA_BASE)
-        if __name__.startswith("tgmm_hf."):
-            # The installed package has registered the pipelines. With this entry, transformers would ask for
-            # `trust_remote_code` all the same.
-            kwargs.pop("custom_pipelines", None)
+        drop_registered_pipelines(kwargs)
         super().__post_init__(**kwargs)
         check_choice("text_training", self.text_training, TEXT_TRAINING)
         text = cast(PreTrainedConfig, self.text_config)

@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ...encoders.pooling_layer import without_pooler
 from ...layers.ecg_projector import init_as_torch
 from ...layers.input_shapes import checked_text
+from ...layers.kept_attention import kept_attention
 from ...layers.low_rank_linear import LowRankLinear, add_low_rank
 from ...layers.weights_fingerprint import BoundWeights
 from ...utils.hub_code import hub_entry
@@ -162,9 +163,8 @@ class MoreModel(MoreFeatures, MorePreTrainedModel):
         options = without_pooler(AutoConfig.from_pretrained(text))
         encoder = load_whole_part(AutoModel, text, dtype, **options)
         sources = describe_sources({"text": text})
-        attention = encoder.config._attn_implementation
-        model = cls(MoreConfig(**{"text_config": encoder.config, "encoder_sources": sources, **settings}), encoder)
-        encoder.set_attn_implementation(attention)  # a configuration sets that of its parts to its own, none yet
+        with kept_attention([encoder]):
+            model = cls(MoreConfig(**{"text_config": encoder.config, "encoder_sources": sources, **settings}), encoder)
         return model.eval()
 
     def choose_trained(self) -> None:
