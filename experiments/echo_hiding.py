@@ -56,7 +56,7 @@ def main() -> None:
         if "echo" not in case.score.present:
             continue
         units = case.units("echo")
-        planted = evidence_units(evidence.of("echo", str(row["id"]), units, {}), EVIDENCE_SHARE["echo"])
+        planted = evidence_units(evidence.in_units("echo", str(row["id"]), units, {}), EVIDENCE_SHARE["echo"])
         for name, values in maps(units, random).items():
             figures[name].append(pointing(values, planted))
         write(f"{number} of {len(rows)}: {means(figures)}")

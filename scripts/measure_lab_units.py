@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.lab_cells import is_empty_cell
 from tgmm_hf.inputs.lab_columns import find_column
 from tgmm_hf.inputs.lab_cross_checks import cross_checks
 from tgmm_hf.inputs.lab_text import LabsText
@@ -50,7 +50,7 @@ def read_results(hosp: Path) -> pd.DataFrame:
     events = tables[0].merge(tables[1], on="itemid")
     events = events[(events.fluid == "Blood") & (events.category != "Blood Gas")]
     known = events[events.label.map(lambda label: find_column(str(label)) is not None)]
-    known = known[~known.value.map(is_missing)]
+    known = known[~known.value.map(is_empty_cell)]
     columns = ["label", "value", "valueuom", "specimen_id", "hadm_id"]
     return known.sort_values("charttime")[columns].fillna({"valueuom": ""})
 

@@ -12,7 +12,7 @@ from tiny_heartcare import tiny_processor as heartcare_processor
 from tiny_reporters import tiny_processor, tiny_reporter
 
 from tgmm_hf.app.answering import (
-    Given,
+    EnteredInputs,
     Question,
     answer_patient,
     answer_table,
@@ -45,13 +45,13 @@ def send(place: RequestPlace, *paths: Path) -> list[str]:
 def test_any_subset_is_answered(
     pipe: TgmmCardiacPipeline, inputs: SimpleNamespace, place: RequestPlace, used: tuple[str, ...]
 ) -> None:
-    given = Given(
+    entered = EnteredInputs(
         labs_file=send(place, inputs.labs)[0] if "labs" in used else None,
         ecg=send(place, *inputs.ecg) if "ecg" in used else (),
         echo=send(place, inputs.clip) if "echo" in used else (),
         views={inputs.clip.name: "A4C"},
     )
-    answered = answer_patient(pipe, given, Question(), place)
+    answered = answer_patient(pipe, entered, Question(), place)
     assert {name for name, items in answered.prediction["used"].items() if items} == set(used)
     assert set(answered.prediction["hf_diagnosis"]["probabilities"]) == {"no heart failure", "heart failure"}
     assert "<html" in answered.report and inputs.clip.stem not in answered.report + str(answered.prediction)
@@ -63,8 +63,8 @@ def test_a_bad_file_is_refused_with_the_processors_reason_and_the_rest_answers(
 ) -> None:
     bad = tmp_path / "Doe.dcm"
     bad.write_bytes(inputs.clip.read_bytes()[:400])
-    given = Given({"age": "71"}, ecg=send(place, bad))
-    answered = answer_patient(pipe, given, Question(), place)
+    entered = EnteredInputs({"age": "71"}, ecg=send(place, bad))
+    answered = answer_patient(pipe, entered, Question(), place)
     assert answered.prediction["used"]["labs"] == ["age"]
     (message,) = answered.messages["ecg"]
     (refused,) = answered.prediction["refused"]
@@ -74,8 +74,10 @@ def test_a_bad_file_is_refused_with_the_processors_reason_and_the_rest_answers(
 def test_what_cannot_be_understood_as_a_whole_is_refused_per_modality(
     pipe: TgmmCardiacPipeline, inputs: SimpleNamespace, place: RequestPlace
 ) -> None:
-    given = Given({"age": "71"}, send(place, inputs.labs)[0], send(place, *inputs.ecg, *inputs.later), ["nowhere.dcm"])
-    answered = answer_patient(pipe, given, Question(), place)
+    entered = EnteredInputs(
+        {"age": "71"}, send(place, inputs.labs)[0], send(place, *inputs.ecg, *inputs.later), ["nowhere.dcm"]
+    )
+    answered = answer_patient(pipe, entered, Question(), place)
     assert {entry["item"] for entry in answered.prediction["refused"]} == {"labs", "ecg", "echo"}
     assert all(answered.messages.values()) and not any(answered.prediction["used"].values())
     assert "hf_diagnosis" not in answered.prediction
@@ -87,7 +89,7 @@ def test_views_come_from_a_table_among_the_files(
     with zipfile.ZipFile(place.cache / "study.zip", "w") as archive:
         archive.write(inputs.clip, "study/a.dcm")
         archive.writestr("study/Views.csv", "dicom_filepath,view\na.dcm,PLAX\na.dcm,\n".replace("PLAX", "A2C"))
-    answered = answer_patient(pipe, Given(echo=[str(place.cache / "study.zip")]), Question(), place)
+    answered = answer_patient(pipe, EnteredInputs(echo=[str(place.cache / "study.zip")]), Question(), place)
     assert answered.prediction["used"]["echo"] == ["A2C"], answered.prediction["refused"]
 
 
@@ -150,7 +152,7 @@ def test_a_table_with_an_archive_is_answered_row_by_row(
 
 def test_text_of_a_file_is_no_markup_and_no_template(pipe: TgmmCardiacPipeline, place: RequestPlace) -> None:
     hostile = "<img src=x onerror=alert(1)>${alert(1)}{{value}}\"'</textarea>"
-    answered = answer_patient(pipe, Given({hostile: hostile, "age": "71"}), Question(), place)
+    answered = answer_patient(pipe, EnteredInputs({hostile: hostile, "age": "71"}), Question(), place)
     answered.prediction["notes"].append(hostile)
     answered.prediction["refused"].append({"item": hostile, "reason": hostile})
     for report in ("", f"<p>{hostile}</p>"):

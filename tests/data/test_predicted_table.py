@@ -178,7 +178,7 @@ def test_a_file_of_somebody_else_is_left_alone(pipe, patients, tmp_path):
 def test_a_tally_keeps_the_first_predictions_only():
     one = {"id": "a", "used": {"labs": ["age"], "ecg": [], "echo": []}, "notes": ["x"]}
     refused = [{"item": "ecg", "reason": "unexpected: KeyError"}, {"item": "echo", "reason": "broken"}]
-    tally = Tally.of(one | {"refused": refused if number % 2 else []} for number in range(50))
+    tally = Tally.count(one | {"refused": refused if number % 2 else []} for number in range(50))
     assert len(tally.first) == predicted_table.SHOWN_PATIENTS
     assert (tally.patients, tally.answered, tally.notes, tally.refused) == (50, 50, 50, 50)
     assert (tally.patients_with_refusals, tally.unexpected, tally.unreadable) == (25, 25, 0)

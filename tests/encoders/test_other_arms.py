@@ -341,6 +341,6 @@ def test_the_resnet_is_explained_by_methods_that_can(resnet, patient):
     assert methods_of(resnet)["ecg"] == ecg_methods(resnet)
     explanation = explain(resnet, processor, patient, methods={"ecg": ecg_methods(resnet)})
     assert {each.method for each in explanation.attributions if each.modality == "ecg"} == set(ecg_methods(resnet))
-    assert explain(resnet, processor, patient).of("ecg").method == "integrated_gradients"
+    assert explain(resnet, processor, patient).attribution("ecg").method == "integrated_gradients"
     with pytest.raises(ValueError, match="token_integrated_gradients"):
         explain(resnet, processor, patient, methods={"ecg": ["token_integrated_gradients"]})

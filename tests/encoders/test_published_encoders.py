@@ -317,7 +317,7 @@ def test_an_answer_is_explained_by_every_method_that_fits(case, model, processor
     explained = explain(model.eval(), processor, a_patient(), methods=chosen)
     for modality, names in chosen.items():
         for name in names:
-            attribution = explained.of(modality, name)
+            attribution = explained.attribution(modality, name)
             assert attribution is not None, name
             assert not np.isinf(attribution.values).any() and np.nanstd(attribution.values) > 0, name
     other = {"ecg": "grad_cam_plus_plus", "echo": "grad_cam_plus_plus"}[case.modality]

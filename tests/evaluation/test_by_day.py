@@ -29,7 +29,7 @@ def once(n):
 
 
 def censoring(time, event, counts=None):
-    return Censoring.of(time, event == 0, once(len(time)) if counts is None else counts)
+    return Censoring.estimate(time, event == 0, once(len(time)) if counts is None else counts)
 
 
 def brier_at(predicted, time, event, day, counts=None):
@@ -146,7 +146,7 @@ def test_weights_correct_for_censoring():
 
 def test_probability_to_be_observed_by_hand():
     time, censored = np.array([1.0, 2, 2, 3]), np.array([True, False, True, False])
-    chances = Censoring.of(time, censored, once(4))
+    chances = Censoring.estimate(time, censored, once(4))
     # day 1: 1 of 4 censored; day 2: the event leaves first, then 1 of 2
     np.testing.assert_allclose(chances.at_own_time[0], [1, 3 / 4, 3 / 4, 3 / 8])
     np.testing.assert_allclose(chances.beyond([0.5, 1.0, 2.0])[0], [1, 3 / 4, 3 / 8])

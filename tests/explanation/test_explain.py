@@ -42,14 +42,14 @@ def test_it_is_plain_json(explanation):
 
 def test_sums_that_a_method_promises_are_kept(explanation):
     for modality, method in (("labs", "shap"), ("modalities", "shapley"), ("views", "shapley")):
-        assert explanation.of(modality, method).completeness_error < 1e-4
-    error = explanation.of("ecg", "token_integrated_gradients")
+        assert explanation.attribution(modality, method).completeness_error < 1e-4
+    error = explanation.attribution("ecg", "token_integrated_gradients")
     assert error.completeness_error < 0.1 * abs(error.output - error.baseline_output)
 
 
 def test_absent_views_are_gaps(explanation, patient):
-    values = explanation.of("echo", "grad_cam_plus_plus").values
-    labels = explanation.of("echo").axes[0].labels
+    values = explanation.attribution("echo", "grad_cam_plus_plus").values
+    labels = explanation.attribution("echo").axes[0].labels
     assert {label for label, clip in zip(labels, values, strict=True) if not np.isnan(clip).any()} == set(
         patient["echo"]
     )
@@ -68,7 +68,9 @@ def test_the_material_is_in_physical_units(explanation, patient):
 def test_only_what_is_there_is_explained(model, processor):
     explanation = explain(model, processor, {"labs": {"age": 60}}, task="hf_risk", methods={"labs": ["shap"]})
     assert {each.modality for each in explanation.attributions} == {"labs", "modalities", "slots"}
-    assert explanation.of("labs").values[0] == pytest.approx(explanation.of("modalities").values[0], abs=1e-4)
+    assert explanation.attribution("labs").values[0] == pytest.approx(
+        explanation.attribution("modalities").values[0], abs=1e-4
+    )
     assert explanation.material.ecg is None
 
 
@@ -84,30 +86,30 @@ def test_an_unknown_method_is_named(model, processor, patient):
 
 def test_two_tasks_are_compared_by_their_shares(model, processor, patient, explanation):
     methods = {"ecg": ["grad_cam_plus_plus"]}
-    risk = explain(model, processor, {"ecg": patient["ecg"]}, task="hf_risk", methods=methods).of("ecg")
+    risk = explain(model, processor, {"ecg": patient["ecg"]}, task="hf_risk", methods=methods).attribution("ecg")
     same = difference(risk, risk)
     assert np.nanmax(np.abs(same.values)) == 0
-    other = difference(explanation.of("ecg", "grad_cam_plus_plus"), risk)
+    other = difference(explanation.attribution("ecg", "grad_cam_plus_plus"), risk)
     assert other.task == "hf_diagnosis - hf_risk" and np.nansum(other.values) == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="cannot be compared"):
-        difference(explanation.of("labs"), risk)
+        difference(explanation.attribution("labs"), risk)
 
 
 def test_a_group_average_leaves_gaps_out(explanation):
-    one = explanation.of("slots", "slot_attention")
+    one = explanation.attribution("slots", "slot_attention")
     gap = Attribution.from_dict({**one.to_dict(), "values": np.full((7, 7), None).tolist()})
     np.testing.assert_allclose(mean_of([one, gap]).values, one.values)
     with pytest.raises(ValueError, match="cannot be averaged"):
-        mean_of([one, explanation.of("slots", "gates")])
+        mean_of([one, explanation.attribution("slots", "gates")])
 
 
 def test_shap_draws_the_cells_of_the_laboratory(explanation, processor, patient, tmp_path):
     pytest.importorskip("shap")
     sentences = sentences_of(processor, processor.labs_text(patient["labs"]))
-    write_text_plot(tmp_path / "labs.html", explanation.of("labs", "shap"), sentences)
+    write_text_plot(tmp_path / "labs.html", explanation.attribution("labs", "shap"), sentences)
     page = (tmp_path / "labs.html").read_text()
     assert all(sentence in page for sentence in sentences)
-    strongest = np.nanmax(np.abs(explanation.of("labs", "shap").values))
+    strongest = np.nanmax(np.abs(explanation.attribution("labs", "shap").values))
     assert f"{strongest:.3f}"[:-1] in page
 
 

@@ -12,7 +12,7 @@ from xray_files import draw_chest, write_xray
 
 from tgmm_hf import LEADS
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.explain_more import Asked, explain_more
+from tgmm_hf.explanation.explain_more import ScoreRequest, explain_more
 from tgmm_hf.explanation.more_maps import METHODS, on_leads, on_original_picture
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
 from tgmm_hf.utils.errors import TgmmError
@@ -30,7 +30,7 @@ def parts():
 
 @pytest.fixture(scope="module")
 def explained(parts):
-    return explain_more(*parts, {"xray": XRAY, "ecg": ECG}, Asked(TEXT, OTHERS), methods=METHODS)
+    return explain_more(*parts, {"xray": XRAY, "ecg": ECG}, ScoreRequest(TEXT, OTHERS), methods=METHODS)
 
 
 def of(explained, modality: str, method: str) -> Attribution:
@@ -89,7 +89,7 @@ def test_leads_have_the_order_of_the_package_whatever_the_model_reads(parts, exp
     try:
         with torch.no_grad():
             model.ecg_encoder.embeddings.conv1.weight.copy_(model.ecg_encoder.embeddings.conv1.weight.flip(1))
-        other = explain_more(model, processor, {"ecg": ECG}, Asked(TEXT, OTHERS))
+        other = explain_more(model, processor, {"ecg": ECG}, ScoreRequest(TEXT, OTHERS))
     finally:
         processor.feature_extractor.lead_order = None
         with torch.no_grad():
@@ -125,26 +125,26 @@ def test_a_finding_is_explained_by_its_logit_beside_the_other_input(parts):
     classifier = MoreForClassification(config).eval()
     classifier.more.load_state_dict(model.state_dict())
     both = {"xray": XRAY, "ecg": ECG}
-    explained = explain_more(classifier, processor, both, Asked(finding="effusion"))
+    explained = explain_more(classifier, processor, both, ScoreRequest(finding="effusion"))
     with torch.no_grad():
         logit = float(classifier(**processor(**both, return_tensors="pt")).logits[0, 1])
     assert explained.scores == {"xray": pytest.approx(logit, abs=1e-4), "ecg": pytest.approx(logit, abs=1e-4)}
     assert explained.unit == "log-odds" and explained.task == "findings"
-    alone = explain_more(classifier, processor, {"xray": XRAY}, Asked(finding="effusion"))
+    alone = explain_more(classifier, processor, {"xray": XRAY}, ScoreRequest(finding="effusion"))
     with torch.no_grad():
         logit = float(classifier(**processor(xray=XRAY, return_tensors="pt")).logits[0, 1])
     assert alone.scores == {"xray": pytest.approx(logit, abs=1e-4)}
     with pytest.raises(ValueError, match="oedema, effusion"):
-        explain_more(classifier, processor, both, Asked(finding="fracture"))
+        explain_more(classifier, processor, both, ScoreRequest(finding="fracture"))
     with pytest.raises(TgmmError, match="no MoreForClassification"):
-        explain_more(model, processor, both, Asked(finding="effusion"))
+        explain_more(model, processor, both, ScoreRequest(finding="effusion"))
 
 
 def test_an_input_that_cannot_be_used_is_refused_and_the_other_is_explained(parts, tmp_path: Path):
     hand = write_xray(tmp_path / "hand.dcm", BodyPartExamined="HAND")
-    explained = explain_more(*parts, {"xray": hand, "ecg": ECG}, Asked(TEXT))
+    explained = explain_more(*parts, {"xray": hand, "ecg": ECG}, ScoreRequest(TEXT))
     assert set(explained.scores) == {"ecg"} and "HAND" in explained.report["refused"][0]["reason"]
-    nothing = explain_more(*parts, {"xray": hand}, Asked(TEXT))
+    nothing = explain_more(*parts, {"xray": hand}, ScoreRequest(TEXT))
     assert nothing.scores == {} and nothing.attributions == ()
 
 
@@ -154,15 +154,15 @@ def test_an_input_that_cannot_be_used_is_refused_and_the_other_is_explained(part
 )
 def test_questions_that_make_no_sense_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        Asked(**arguments)
+        ScoreRequest(**arguments)
 
 
 def test_unknown_methods_and_empty_texts_are_refused(parts):
     for methods in ({"xray": ["magic"]}, {"labs": ["shap"]}):
         with pytest.raises(ValueError, match="known are"):
-            explain_more(*parts, {"xray": XRAY}, Asked(TEXT), methods=methods)
+            explain_more(*parts, {"xray": XRAY}, ScoreRequest(TEXT), methods=methods)
     with pytest.raises(ValueError, match="empty"):
-        explain_more(*parts, {"xray": XRAY}, Asked(" "))
+        explain_more(*parts, {"xray": XRAY}, ScoreRequest(" "))
 
 
 def test_the_check_beside_a_model_chooses_the_method(tmp_path: Path):
@@ -174,8 +174,8 @@ def test_the_check_beside_a_model_chooses_the_method(tmp_path: Path):
     entries["gradient_attention"] = {"beats_random": False, "depends_on_weights": True, "deletion_gain": {"mean": 2.0}}
     settings = {"task": "similarity", "weights": saved.config.weights_fingerprint["id"]}
     write_json(tmp_path / "explanation_check.json", {"settings": settings, "modalities": {"xray": entries}})
-    (found,) = explain_more(saved, processor, {"xray": XRAY}, Asked(TEXT)).attributions
+    (found,) = explain_more(saved, processor, {"xray": XRAY}, ScoreRequest(TEXT)).attributions
     assert found.method == "attn_lrp" and found.notes[-1] == "verified: true"
     methods = {"xray": ["gradient_attention"]}
-    (failed,) = explain_more(saved, processor, {"xray": XRAY}, Asked(TEXT), methods=methods).attributions
+    (failed,) = explain_more(saved, processor, {"xray": XRAY}, ScoreRequest(TEXT), methods=methods).attributions
     assert failed.notes[-1] == "verified: false"

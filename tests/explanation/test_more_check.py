@@ -16,7 +16,7 @@ from tgmm_hf.data.finding_prompts import FindingPrompts
 from tgmm_hf.data.note_index import load_more
 from tgmm_hf.explanation import more_check
 from tgmm_hf.explanation.attribution import Attribution, Axis
-from tgmm_hf.explanation.explain_more import Asked
+from tgmm_hf.explanation.explain_more import ScoreRequest
 from tgmm_hf.explanation.more_check import PlantedCase, case_scores, check_more
 from tgmm_hf.explanation.more_maps import METHODS, blank_input
 from tgmm_hf.explanation.more_units import map_on_units, maps_on_units, more_units, planted_units
@@ -39,7 +39,7 @@ def ecg(seed: int) -> dict[str, object]:
 
 def case(number: int, **changes: object) -> PlantedCase:
     inputs = {"xray": draw_chest(160, 120, number), "ecg": ecg(number)}
-    fields = {"id": str(number), "inputs": inputs, "asked": Asked("an effusion"), "masks": {"xray": QUADRANT}}
+    fields = {"id": str(number), "inputs": inputs, "request": ScoreRequest("an effusion"), "masks": {"xray": QUADRANT}}
     return PlantedCase(**{**fields, **changes})
 
 
@@ -65,12 +65,12 @@ def test_hiding_a_unit_blanks_its_part_only(scores, kind, modality, number):
     whole, without, nothing = units.score(shown)
     assert whole == pytest.approx(score.output, abs=1e-5)
     blank = blank_input(kind, score.values)
-    assert nothing == pytest.approx(score.of(blank)[0].item(), abs=1e-5)
+    assert nothing == pytest.approx(score.compute(blank)[0].item(), abs=1e-5)
     changed = score.values.clone()
     part = (..., slice(0, 16), slice(16, 32)) if kind == "xray" else (..., slice(25, 50))
     part = (0, 0, slice(25, 50)) if modality == "ecg" else part
     changed[part] = blank[part]
-    assert without == pytest.approx(score.of(changed)[0].item(), abs=1e-5)
+    assert without == pytest.approx(score.compute(changed)[0].item(), abs=1e-5)
 
 
 def test_masks_fall_on_their_units(scores):
@@ -123,7 +123,7 @@ def test_too_few_or_mixed_cases_are_refused(parts, tmp_path: Path):
     with pytest.raises(TgmmError, match="at least 2"):
         check_more(*parts, [case(0)], tmp_path / "one")
     with pytest.raises(TgmmError, match="all ask"):
-        check_more(*parts, [case(0), case(1, asked=Asked(finding="oedema"))], tmp_path / "mixed")
+        check_more(*parts, [case(0), case(1, request=ScoreRequest(finding="oedema"))], tmp_path / "mixed")
     with pytest.raises(ValueError, match="no mask"):
         case_scores(*parts, case(0, masks={}))
 
@@ -159,13 +159,13 @@ def test_regions_of_a_table_become_cases(tmp_path: Path):
     images = MoreImageProcessor()
     prompts = FindingPrompts({"effusion": ["a pleural effusion"]}, {"effusion": ["no effusion"]})
     (found,) = read_planted_cases(table, places, images, prompts, ("clear lungs",))
-    assert found.id == "r0 effusion" and found.asked == Asked("a pleural effusion", ("clear lungs",))
+    assert found.id == "r0 effusion" and found.request == ScoreRequest("a pleural effusion", ("clear lungs",))
     (of_the_file,) = read_planted_cases(table, places, images, prompts)
-    assert of_the_file.asked == Asked("a pleural effusion", ("no effusion",))
+    assert of_the_file.request == ScoreRequest("a pleural effusion", ("no effusion",))
     expected = box_mask((160, 120), [(60, 0, 120, 80), (0, 0, 10, 80)])
     assert np.array_equal(found.masks["xray"], expected)
     (trained,) = read_planted_cases(table, places, images, split="train", is_classifier=True)
-    assert trained.asked == Asked(finding="effusion")
+    assert trained.request == ScoreRequest(finding="effusion")
     for changed, words in (
         ([{**regions[0], "x1": 60}], "no pixel"),
         ([{**regions[0], "y0": "top"}], "numbers"),
@@ -248,8 +248,10 @@ def test_maps_of_a_trained_model_point_at_what_was_planted(tmp_path: Path):
     cases = []
     for number in range(300, 324):
         picture, mask = draw_marks(1, number % 2, number)
-        asked = Asked(f"The X-ray shows {NOTES[1, number % 2]}.", (f"The X-ray shows {NOTES[0, number % 2]}.",))
-        cases.append(PlantedCase(str(number), {"xray": picture}, asked, {"xray": mask}))
+        request = ScoreRequest(
+            f"The X-ray shows {NOTES[1, number % 2]}.", (f"The X-ray shows {NOTES[0, number % 2]}.",)
+        )
+        cases.append(PlantedCase(str(number), {"xray": picture}, request, {"xray": mask}))
     summary = check_more(*load_more(str(tmp_path / "model")), cases, tmp_path / "out", bootstrap=200)
     for method in ("attn_lrp", "gradient_attention"):
         entry = summary["modalities"]["xray"][method]

@@ -19,7 +19,7 @@ from xray_files import draw_chest, write_picture, write_xray
 from tgmm_hf import LEADS
 from tgmm_hf.data.note_index import Match, is_unchanged, load_more, make_index, search
 from tgmm_hf.explanation.attribution import Attribution, Axis
-from tgmm_hf.explanation.explain_more import Asked
+from tgmm_hf.explanation.explain_more import ScoreRequest
 from tgmm_hf.inputs.ecg_recording import NORMALISED
 from tgmm_hf.reports.echo_strips import COLOUR_AGAINST, COLOUR_FOR
 from tgmm_hf.reports.more_hits import hits_page
@@ -62,7 +62,7 @@ def pictures(page: str) -> list[Image.Image]:
 
 def test_the_page_shows_the_pictures_with_their_maps_and_no_paths(parts, files: SimpleNamespace):
     inputs = {"xray": str(files.folder / "0.png"), "ecg": files.ecg}
-    explained = explain_files(*parts, inputs, Asked("an <i>effusion</i>", ("clear lungs",)))
+    explained = explain_files(*parts, inputs, ScoreRequest("an <i>effusion</i>", ("clear lungs",)))
     page = explained.page(ReportSettings())
     assert NAME not in page and "<i>effusion" not in page and "&lt;i&gt;effusion" in page
     assert "<script" not in page and "not a medical device" in page
@@ -77,7 +77,7 @@ def test_the_page_shows_the_pictures_with_their_maps_and_no_paths(parts, files: 
 
 
 def test_a_refused_input_is_on_the_page_with_its_reason(parts, files: SimpleNamespace):
-    explained = explain_files(*parts, {"xray": str(files.folder / "hand.dcm")}, Asked("an effusion"))
+    explained = explain_files(*parts, {"xray": str(files.folder / "hand.dcm")}, ScoreRequest("an effusion"))
     page = explained.page(ReportSettings())
     assert "HAND" in page and NAME not in page and not pictures(page)
 

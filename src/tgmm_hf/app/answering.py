@@ -38,8 +38,8 @@ Progress = Callable[[float, str], Any]
 
 
 @dataclass
-class Given:
-    """What a user gave for one patient. Every part may be absent.
+class EnteredInputs:
+    """What a user entered for one patient. Every part may be absent.
 
     Attributes:
         labs: Column -> value or (value, unit), of the form.
@@ -105,19 +105,21 @@ class Question:
     progress: Progress = field(default=lambda share, text: None)
 
 
-def answer_patient(pipe: TgmmCardiacPipeline, given: Given, question: Question, place: RequestPlace) -> PatientAnswer:
+def answer_patient(
+    pipe: TgmmCardiacPipeline, entered: EnteredInputs, question: Question, place: RequestPlace
+) -> PatientAnswer:
     """Answer the tasks for one patient from uploaded files.
 
     Args:
         pipe: The model.
-        given: What the user gave. The files are moved out of the cache, also if the answer fails.
+        entered: What the user entered. The files are moved out of the cache, also if the answer fails.
         question: What is asked.
         place: Directories of this request.
 
     Returns:
         The answer. An input that cannot be used is refused with the processor's reason. The answer rests on the others.
     """
-    patient, refused = patient_of(given, place)
+    patient, refused = patient_of(entered, place)
     return answer_read_patient(pipe, patient, question, refused)
 
 
@@ -168,8 +170,8 @@ def answer_two(
     """
     patients = []
     for number, files in enumerate(recordings, start=1):
-        given = Given(ecg=files, labs_file=labs_file if number == 1 else None)
-        patients.append(patient_of(given, RequestPlace(place.cache, place.folder / str(number))))
+        entered = EnteredInputs(ecg=files, labs_file=labs_file if number == 1 else None)
+        patients.append(patient_of(entered, RequestPlace(place.cache, place.folder / str(number))))
     (first, first_refused), (second, second_refused) = patients
     second["labs"] = first.get("labs")
     second_refused += [error for error in first_refused if error.item == "labs"]
@@ -179,7 +181,7 @@ def answer_two(
     ]
 
 
-def patient_of(given: Given, place: RequestPlace) -> tuple[Patient, list[TgmmError]]:
+def patient_of(entered: EnteredInputs, place: RequestPlace) -> tuple[Patient, list[TgmmError]]:
     """Build a patient from what a user gave.
 
     All files are taken out of the cache first, so that none stays there after an error.
@@ -190,7 +192,7 @@ def patient_of(given: Given, place: RequestPlace) -> tuple[Patient, list[TgmmErr
     patient: Patient = {}
     refused: list[TgmmError] = []
     files: dict[str, list[Path]] = {}
-    sent = {"labs": [given.labs_file] if given.labs_file else [], "ecg": given.ecg, "echo": given.echo}
+    sent = {"labs": [entered.labs_file] if entered.labs_file else [], "ecg": entered.ecg, "echo": entered.echo}
     for modality, paths in sent.items():
         try:
             files[modality] = take_files(list(paths), place.cache, place.folder / modality) if paths else []
@@ -198,9 +200,9 @@ def patient_of(given: Given, place: RequestPlace) -> tuple[Patient, list[TgmmErr
             files[modality] = []
             refused.append(InputRefusedError(modality, error.reason))
     builders: dict[str, Callable[[], dict[str, Any]]] = {
-        "labs": lambda: {"labs": lab_row(given.labs, files["labs"], given.units)},
+        "labs": lambda: {"labs": lab_row(entered.labs, files["labs"], entered.units)},
         "ecg": lambda: {"ecg": recording_of(files["ecg"])},
-        "echo": lambda: study_of(files["echo"], place.folder / "echo", given.views),
+        "echo": lambda: study_of(files["echo"], place.folder / "echo", entered.views),
     }
     for modality, build in builders.items():
         try:
@@ -217,7 +219,7 @@ def lab_row(form: Mapping[str, Any], files: Sequence[Path], units: str | None) -
     Args:
         form: Column -> value or (value, unit).
         files: No or one JSON or CSV file.
-        units: As in [`Given`].
+        units: As in [`EnteredInputs`].
 
     Raises:
         TgmmError: If both are given, or the file cannot be understood.

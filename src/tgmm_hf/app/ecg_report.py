@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tgmm_hf.app.answering import READING_LIMITS, Given, Progress, patient_of
+from tgmm_hf.app.answering import READING_LIMITS, EnteredInputs, Progress, patient_of
 from tgmm_hf.app.fragments import plain_braces
 from tgmm_hf.app.private_files import RequestPlace
 from tgmm_hf.data.ecg_reports import reads_pictures, write_report
@@ -56,7 +56,7 @@ def report_on_upload(
         The answer as `write_report` describes it, "sentences" if they are asked for, and "without_ecg", the text of the
         control. Without a usable ECG: "report" is None, and "refused" says why.
     """
-    patient, refused = patient_of(Given(ecg=request.ecg), place)
+    patient, refused = patient_of(EnteredInputs(ecg=request.ecg), place)
     progress(0.1, "Reading the recording")
     (read,) = predict(pipe, [patient], batch_size=1, limits=READING_LIMITS)
     entries = [{"item": error.item, "reason": error.reason} for error in refused]

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import Given, Question, answer_patient, answer_table
+from tgmm_hf.app.answering import EnteredInputs, Question, answer_patient, answer_table
 from tgmm_hf.app.own_messages import own_messages_only
 from tgmm_hf.app.parts import WITH_MODEL, PageContent
 from tgmm_hf.utils.errors import TgmmError
@@ -43,10 +43,10 @@ def programming_interface(content: PageContent) -> None:
         if units not in UNITS:
             raise TgmmError("units", f"they are 'US', 'SI' or null, got {units!r}.")
         cells = {name: tuple(value) if isinstance(value, list) else value for name, value in (labs or {}).items()}
-        given = Given(cells, _path(labs_file), _paths(ecg), _paths(echo), views or {}, units)
+        entered = EnteredInputs(cells, _path(labs_file), _paths(ecg), _paths(echo), views or {}, units)
         question = Question(_asked_tasks(content, tasks), explain)
         with content.files.request() as place:
-            answered = answer_patient(content.pipe, given, question, place)
+            answered = answer_patient(content.pipe, entered, question, place)
         return {"prediction": answered.prediction, "report": answered.report}
 
     def answer_many(

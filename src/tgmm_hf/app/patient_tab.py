@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from tgmm_hf.app.answering import Given, Question, answer_patient, answer_read_patient, form_cell
+from tgmm_hf.app.answering import EnteredInputs, Question, answer_patient, answer_read_patient, form_cell
 from tgmm_hf.app.fragments import messages_fragment
 from tgmm_hf.app.lab_form import FIRST_COLUMNS, field_of, form_columns
 from tgmm_hf.app.own_messages import own_messages_only
@@ -68,7 +68,7 @@ def patient_tab(content: PageContent) -> None:
     def answer_form(*values: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio looks for it
         lab_file, ecg_files, echo_files, echo_folder, unit, chosen, names, wanted, *texts = values
         named = zip((column.name for column in columns), texts, strict=True)
-        given = Given(
+        entered = EnteredInputs(
             labs={name: form_cell(name, text) for name, text in named if text and text.strip()},
             labs_file=lab_file,
             ecg=ecg_files or (),
@@ -78,7 +78,7 @@ def patient_tab(content: PageContent) -> None:
         )
         with content.files.request() as place:
             answered = answer_patient(
-                content.pipe, given, Question(chosen_tasks(names), wanted, steps_of(progress)), place
+                content.pipe, entered, Question(chosen_tasks(names), wanted, steps_of(progress)), place
             )
         messages = [messages_fragment(answered.messages[name]) for name in MODALITIES]
         return [*result_values(content, answered), *messages, None, None, None, None, {}]

@@ -8,7 +8,7 @@ import typer
 from tgmm_hf.cli.instructions import OutFile, Source, Text, TextChoice
 
 
-class Kind(StrEnum):
+class QuestionKind(StrEnum):
     """Kinds of question."""
 
     closed = "closed"
@@ -27,7 +27,7 @@ def make_bench(
     seed: Seed = 0,
     text: TextChoice = Text.report,
     kind: Annotated[
-        list[Kind] | None,
+        list[QuestionKind] | None,
         typer.Option(help="Kind of question to write. May be repeated.", show_default="all kinds"),
     ] = None,
     patients: Annotated[

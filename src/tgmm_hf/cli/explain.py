@@ -131,9 +131,9 @@ def explain(
     """
     if text is not None or finding is not None or xray is not None:
         refuse_given(context, FOR_PATIENT_REPORT, "not with --xray, --text or --finding, which ask a MoRE model")
-        asked = {"text": text, "against": tuple(against or ()), "finding": finding}
+        request = {"text": text, "against": tuple(against or ()), "finding": finding}
         shown = {"layout": ecg_layout.value, "sensitivity": float(ecg_sensitivity.value)}
-        explain_more_files(model, {"xray": xray, "ecg": ecg}, asked, out, _format_of(out, file_format), shown)
+        explain_more_files(model, {"xray": xray, "ecg": ecg}, request, out, _format_of(out, file_format), shown)
         return
     refuse_given(context, ("against",), "goes with --text, which asks a MoRE model")
     given: dict[str, Any] = {"labs": labs, "ecg": ecg, "echo": echo}

@@ -85,14 +85,14 @@ def explain_check(
         raise typer.BadParameter("--task goes with --cohort, because a MoRE model has no tasks")
     announce_hub(model)
     if regions is not None:
-        asked = {
+        options = {
             "prompts": prompts,
             "against": against or (),
             "split": split.value,
             "number": patients,
             "allow_outside": allow_outside,
         }
-        _check_regions(model, data, regions, out, asked, beside_model, seed, bootstrap)
+        _check_regions(model, data, regions, out, options, beside_model, seed, bootstrap)
         return
     from tgmm_hf.explanation.check import check_explanations
 
@@ -116,7 +116,7 @@ def _check_regions(
     table: Path,
     regions: Path,
     out: Path,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     beside_model: bool,
     seed: int,
     bootstrap: int,
@@ -128,14 +128,14 @@ def _check_regions(
         table: note table.
         regions: table of regions.
         out: directory to write.
-        asked: options --prompts, --against, --split, --allow-outside and --patients, the last as "number".
+        options: options --prompts, --against, --split, --allow-outside and --patients, the last as "number".
         beside_model: option, like `seed` and `bootstrap`.
         seed: seed.
         bootstrap: number of resamples.
     """
     from tgmm_hf.explanation.planted_regions import check_regions
 
-    check_regions(model, table, regions, out, asked, beside_model=beside_model, seed=seed, bootstrap=bootstrap)
+    check_regions(model, table, regions, out, options, beside_model=beside_model, seed=seed, bootstrap=bootstrap)
     _show(out)
 
 

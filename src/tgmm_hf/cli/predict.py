@@ -165,7 +165,7 @@ def predict(
     if manifest is None:
         predictions = list(library.predict(pipe, patients, task, batch_size))
         write_json(out, predictions[0], allow_nan=False)
-        tally, written = Tally.of(predictions), [out]
+        tally, written = Tally.count(predictions), [out]
     else:
         limits = limits_of(time_limit, memory_limit)
         tally, written = predict_table(pipe, patients, out, tasks=task, batch_size=batch_size, limits=limits)

@@ -14,7 +14,7 @@ NoteTable = Annotated[
 Index = Annotated[Path, typer.Argument(help="Directory that `tgmm index` wrote.")]
 
 
-class Kind(StrEnum):
+class VectorKind(StrEnum):
     """What is found."""
 
     xray = "xray"
@@ -44,7 +44,7 @@ def retrieve(
     text: Annotated[str | None, typer.Option(help="Words to search with.", show_default="none")] = None,
     xray: Annotated[str | None, typer.Option(help="X-ray file to search with.", show_default="none")] = None,
     ecg: Annotated[str | None, typer.Option(help="Recording to search with.", show_default="none")] = None,
-    find: Annotated[Kind | None, typer.Option(help="What to find.", show_default="all kinds")] = None,
+    find: Annotated[VectorKind | None, typer.Option(help="What to find.", show_default="all kinds")] = None,
     number: Annotated[int, typer.Option(min=1, help="Number of results of each kind.")] = 5,
     pictures: Annotated[
         Path | None,

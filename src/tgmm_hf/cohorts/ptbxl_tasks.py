@@ -92,7 +92,7 @@ class PublishedSplit:
                 "different folds of 1 to 10.",
             )
 
-    def of(self, fold: int) -> str | None:
+    def split_of(self, fold: int) -> str | None:
         """Return the split of a fold; None if the fold is not used."""
         if fold == self.validation_fold:
             return "validation"
@@ -129,7 +129,7 @@ def curate_ptbxl_task(
     labels = published.labels(statements)
     findings = sorted(set(labels.values()))
     recordings, arrays = _read_recordings(directory, published, labels, sampling_rate)
-    recordings = recordings.assign(split=[split.of(int(fold)) for fold in recordings.strat_fold])
+    recordings = recordings.assign(split=[split.split_of(int(fold)) for fold in recordings.strat_fold])
     labelled = recordings[recordings.labels.map(len) > 0]
     included = labelled[labelled.split.notna()]
     if not len(included):

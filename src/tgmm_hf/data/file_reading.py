@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tgmm_hf.data.manifest import CohortRow, ecg_files
 from tgmm_hf.inputs.ecg_wfdb_header import read_header
-from tgmm_hf.inputs.input_limits import is_missing, is_unreadable, refusal_of
+from tgmm_hf.inputs.input_limits import is_unreadable, names_missing_file, refusal_of
 from tgmm_hf.utils.errors import is_refusal
 from tgmm_hf.utils.watched_worker import Step
 
@@ -76,7 +76,7 @@ class Reading:
             value, refused = _without_exception(read, item)
             away = self._not_given(files, refused)
             # A missing file may be back already when its state is read, so one more try follows at once.
-            may_help = bool(away) or (number == 0 and any(is_missing(entry["reason"]) for entry in refused))
+            may_help = bool(away) or (number == 0 and any(names_missing_file(entry["reason"]) for entry in refused))
             if not may_help or pause is None or self.not_read:  # after that the shard is not done: no more waiting
                 break
             if away:

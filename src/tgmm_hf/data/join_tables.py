@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgmm_hf.data.table_files import CohortTableError, TableFormat, first_few, read_table
-from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.lab_cells import is_empty_cell
 from tgmm_hf.inputs.lab_unit_systems import declare_units
 from tgmm_hf.utils.files import whole_file
 
@@ -66,7 +66,7 @@ def join_tables(tables: Sequence[Path], out: Path, table_format: TableFormat) ->
 
 def _joined_row(row: Mapping[str, Any], old: Path, new: Path, units: str | None) -> dict[str, Any]:
     """Return a row whose paths start from `new` instead of `old`, and whose numbers have the units of their table."""
-    changed = {name: None if is_missing(value) else value for name, value in row.items()}
+    changed = {name: None if is_empty_cell(value) else value for name, value in row.items()}
     if ecg := changed.get("ecg_path"):
         changed["ecg_path"] = _moved(ecg, old, new)
     if clips := _clips(changed):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tgmm_hf.data.table_columns import FILE_COLUMNS, REQUIRED, TASK_KINDS
 from tgmm_hf.data.table_files import DEFAULT_FORMAT, CohortTableError, TableFormat, read_table
-from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.lab_cells import is_empty_cell
 from tgmm_hf.utils.errors import TgmmError
 
 WHAT = "the lab table"
@@ -41,11 +41,11 @@ def cells_of(row: Mapping[str, Any]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for column, value in row.items():
         prefix = column.partition(".")[0]
-        if column in NO_CELLS or is_missing(value) or (prefix in ("unit", *TASK_KINDS) and "." in column):
+        if column in NO_CELLS or is_empty_cell(value) or (prefix in ("unit", *TASK_KINDS) and "." in column):
             continue
         name = column.removeprefix("labs.")
         unit = row.get(f"unit.{name}")
-        cells[name] = (value, str(unit)) if not is_missing(unit) else value
+        cells[name] = (value, str(unit)) if not is_empty_cell(unit) else value
     return cells
 
 
@@ -69,7 +69,7 @@ def read_lab_table(
     names = {name: _cohort_column(name) for name in table.names if name != "id"}
     rows: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(table.rows, start=1):
-        identifier = "" if is_missing(row["id"]) else str(row["id"]).strip()
+        identifier = "" if is_empty_cell(row["id"]) else str(row["id"]).strip()
         if not identifier:
             raise CohortTableError(f"{path.name}, row {number}", "id is empty.")
         if identifier in rows:

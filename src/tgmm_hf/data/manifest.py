@@ -35,7 +35,7 @@ from tgmm_hf.data.table_files import (
     read_table,
 )
 from tgmm_hf.data.table_ids import alike_ids, odd_ids
-from tgmm_hf.inputs.lab_cells import is_missing
+from tgmm_hf.inputs.lab_cells import is_empty_cell
 from tgmm_hf.inputs.private_text import quoted, shown_names
 from tgmm_hf.utils.digests import json_digest
 from tgmm_hf.utils.errors import TgmmError
@@ -335,7 +335,7 @@ def _read_labs(raw: Mapping[str, Any]) -> dict[str, Any]:
     """
     labs: dict[str, Any] = {}
     for name, value in raw.items():
-        if not name.startswith("labs.") or is_missing(value):
+        if not name.startswith("labs.") or is_empty_cell(value):
             continue
         column = name.removeprefix("labs.")
         unit = _text(raw.get(f"unit.{column}"))
@@ -417,7 +417,7 @@ def _read_value(
 
 def _number(where: str, column: str, raw: Mapping[str, Any]) -> float | None:
     value = raw.get(column)
-    if is_missing(value):
+    if is_empty_cell(value):
         return None
     try:
         number = float(value)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ class Tally:
     unreadable: int = 0
 
     @classmethod
-    def of(cls, predictions: Iterable[Prediction]) -> "Tally":
+    def count(cls, predictions: Iterable[Prediction]) -> "Tally":
         """Count predictions, one after the other."""
         tally = cls()
         for prediction in predictions:
@@ -225,7 +225,7 @@ def predict_table(
         stored.append((states.popleft(), prediction) for prediction in progress)
         write_json_list(out, stored, allow_nan=False)
         written = [out, *write_tables(out, stored, patients)]
-        tally = Tally.of(stored)
+        tally = Tally.count(stored)
         stored.path.unlink()
     return tally, written
 

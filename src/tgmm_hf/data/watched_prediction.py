@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tgmm_hf.data.file_reading import WAITS, reason_of
-from tgmm_hf.inputs.input_limits import is_missing, is_unreadable
+from tgmm_hf.inputs.input_limits import is_unreadable, names_missing_file
 from tgmm_hf.pipeline_tgmm import TgmmCardiacPipeline
 from tgmm_hf.utils.names import MODALITIES
 from tgmm_hf.utils.watched_worker import Limits, Say, WatchedWorker, WorkerStoppedError
@@ -146,7 +146,7 @@ class _Reader:
         for number, pause in enumerate((*WAITS, None)):
             outcome = self._read(patient, options)
             reasons = _reasons(outcome)
-            may_help = any(map(is_unreadable, reasons)) or (number == 0 and any(map(is_missing, reasons)))
+            may_help = any(map(is_unreadable, reasons)) or (number == 0 and any(map(names_missing_file, reasons)))
             if pause is None or not may_help:
                 break
             time.sleep(pause)

@@ -74,7 +74,7 @@ class Censoring:
     after: NDArray
 
     @classmethod
-    def of(cls, time: NDArray, censored: NDArray, counts: NDArray) -> "Censoring":
+    def estimate(cls, time: NDArray, censored: NDArray, counts: NDArray) -> "Censoring":
         """Estimate the probabilities.
 
         Args:
@@ -182,7 +182,7 @@ def resampled_uno_c(risk: NDArray, time: NDArray, event: NDArray, counts: NDArra
     if not comparable.any():
         raise UndefinedFigureError(f"Uno's C needs a comparable pair with an event before day {until:g}")
     first = (event == 1) & (time < until)
-    observed = Censoring.of(time, event != 1, counts).at_own_time
+    observed = Censoring.estimate(time, event != 1, counts).at_own_time
     weights = np.nan_to_num(ratio(counts[:, first], observed[:, first] ** 2))
     earlier = risk[first][:, None]
     concordant = comparable * (0.5 * (earlier == risk[None, :]) + (earlier > risk[None, :]))
@@ -212,10 +212,12 @@ class _Weights(NamedTuple):
     free: Censoring
 
     @classmethod
-    def of(cls, rows: FollowUp, draws: Draws) -> "_Weights":
+    def from_draws(cls, rows: FollowUp, draws: Draws) -> "_Weights":
         censored = rows.event == 0
         ones = np.ones((1, len(rows.time)))
-        return cls(*(Censoring.of(rows.time, censored, counts) for counts in (ones, draws.by_outcome, draws.free)))
+        return cls(
+            *(Censoring.estimate(rows.time, censored, counts) for counts in (ones, draws.by_outcome, draws.free))
+        )
 
     def estimate(self, figure: Callable[[Censoring], NDArray], resampled: Censoring) -> Estimate:
         return estimate_of_values(figure(self.rows)[0], figure(resampled))
@@ -245,7 +247,7 @@ def figures_by_day(rows: FollowUp, draws: Draws, days: list[float], hazards: dic
         entry |= missing.entry("uno_c") | missing.entry("ibs") | missing.entry("ibs_of_incidence")
         return entry | {"by_day": {f"{day:g}": _nothing_at(time, event, day) for day in days}}
     entry |= estimate(lambda drawn: resampled_uno_c(risk, time, event, drawn, last), draws.by_outcome).entry("uno_c")
-    weights = _Weights.of(rows, draws)
+    weights = _Weights.from_draws(rows, draws)
     entry |= _integrated(rows, weights, last, hazards)
     entry["by_day"] = {}
     for day in days:

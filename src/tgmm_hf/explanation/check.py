@@ -123,7 +123,7 @@ def measure(
         kept, because the evidence may be counted in another way later. "effect": what `evidence_effect` returns.
     """
     units = case.units(modality)
-    planted = evidence.of(modality, str(case.row["id"]), units, dict(enumerate(case.labs.used)))
+    planted = evidence.in_units(modality, str(case.row["id"]), units, dict(enumerate(case.labs.used)))
     return measure_on_units(units, planted, case.values(modality, units), EVIDENCE_SHARE[modality], random)
 
 

@@ -82,7 +82,7 @@ class Explanation:
     material: Material = field(default_factory=Material)
     notes: tuple[str, ...] = ()
 
-    def of(self, modality: str, method: str | None = None) -> Attribution | None:
+    def attribution(self, modality: str, method: str | None = None) -> Attribution | None:
         """Return the first attribution of a modality, or the one by `method`; None if there is none."""
         for attribution in self.attributions:
             if attribution.modality == modality and method in (None, attribution.method):

@@ -1,6 +1,6 @@
 """Explain a MoRE model: why is this X-ray, or this ECG, near to a text, or why does this patient have a finding?
 
-explanation = explain_more(*load_more("more_model"), {"xray": "XRAY"}, Asked(text="pleural effusion"))
+explanation = explain_more(*load_more("more_model"), {"xray": "XRAY"}, ScoreRequest(text="pleural effusion"))
 explanation.scores                # {"xray": 0.41}
 explanation.attributions          # one for each method: X-ray, ECG over time, ECG by lead
 """
@@ -31,8 +31,8 @@ MAPS_OF = {"xray": ("xray",), "ecg": ("ecg_time", "ecg")}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked about an X-ray or ECG. Give a text or a finding.
+class ScoreRequest:
+    """What a score of an X-ray or ECG is about. Give a text or a finding.
 
     Attributes:
         text: a text or a prompt; None asks about a finding.
@@ -91,7 +91,7 @@ def explain_more(
     model: Any,
     processor: Any,
     inputs: Mapping[str, Any],
-    asked: Asked,
+    request: ScoreRequest,
     methods: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
 ) -> MoreExplanation:
@@ -101,7 +101,7 @@ def explain_more(
         model: `MoreModel` for a text, `MoreForClassification` for a text or a finding.
         processor: its processor.
         inputs: "xray" and "ecg" -> what the processor takes; one may be missing.
-        asked: what is asked.
+        request: the text or the finding.
         methods: modality of `METHODS` -> names of methods. By default the best method of the check beside the model, or
             the one of `DEFAULTS`.
         progress: called with the name of the step that runs and the share of the work that is done, 0 to 1.
@@ -116,28 +116,28 @@ def explain_more(
     """
     model.eval()
     base = getattr(model, "more", model)
-    if asked.finding is not None and base is model:
+    if request.finding is not None and base is model:
         raise TgmmError("the model", "it names no findings, because it is no MoreForClassification. Ask with a text.")
     files = {name: inputs[name] for name in KINDS if inputs.get(name) is not None}
     batch, (report,) = processor(**files, on_refusal="report", return_report=True, return_tensors="pt")
     batch = batch.to(base.device)
     kinds = [kind for kind in KINDS if KINDS[kind] in batch]
-    task, check = (FINDINGS_TASK if asked.text is None else SIMILARITY_TASK), stored_check(model)
+    task, check = (FINDINGS_TASK if request.text is None else SIMILARITY_TASK), stored_check(model)
     chosen = _methods(check, task, methods)
-    text = None if asked.text is None else text_question(base, processor, asked.text, asked.against)
+    text = None if request.text is None else text_question(base, processor, request.text, request.against)
     scores: dict[str, float] = {}
     attributions: list[Attribution] = []
     unit = ""
     running = StepProgress(progress, sum(len(chosen[modality]) for kind in kinds for modality in MAPS_OF[kind]))
     for kind in kinds:
-        question = text or finding_question(model, str(asked.finding), kind, batch)
+        question = text or finding_question(model, str(request.finding), kind, batch)
         score = TowerScore(base, kind, batch[KINDS[kind]], question)
         scores[kind], unit = score.output, question.unit
         attributions += _attributions(score, processor, files[kind], chosen, running)
     return MoreExplanation(
         task=task,
-        target=str(asked.text or asked.finding),
-        against=tuple(asked.against),
+        target=str(request.text or request.finding),
+        against=tuple(request.against),
         unit=unit,
         scores=scores,
         attributions=tuple(marked(attribution, check) for attribution in attributions),

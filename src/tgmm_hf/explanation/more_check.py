@@ -14,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from tgmm_hf.explanation.check import SHUFFLED_PATIENTS, claim_settings, measure_on_units
-from tgmm_hf.explanation.explain_more import Asked
+from tgmm_hf.explanation.explain_more import ScoreRequest
 from tgmm_hf.explanation.faithfulness import EVIDENCE_SHARE
 from tgmm_hf.explanation.more_score import (
     FINDINGS_TASK,
@@ -45,13 +45,13 @@ class PlantedCase:
     Attributes:
         id: name of the case.
         inputs: "xray" and "ecg" -> what the processor takes.
-        asked: the question that the finding answers.
+        request: the question that the finding answers.
         masks: the same names -> bool array, see `more_units.planted_units`. An input without a mask is not measured.
     """
 
     id: str
     inputs: Mapping[str, Any]
-    asked: Asked
+    request: ScoreRequest
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
         TgmmError: if fewer than two cases can be measured, or `out` holds a check with other settings.
     """
     model.eval()
-    tasks = {SIMILARITY_TASK if case.asked.finding is None else FINDINGS_TASK for case in cases}
+    tasks = {SIMILARITY_TASK if case.request.finding is None else FINDINGS_TASK for case in cases}
     if len(tasks) != 1:
         raise TgmmError("the cases", f"they must all ask about texts, or all about findings, got {sorted(tasks)}.")
     settings = {"weights": (model.config.weights_fingerprint or {}).get("id"), "task": tasks.pop(), "seed": seed}
@@ -116,12 +116,12 @@ def check_more(  # noqa: PLR0913 - one argument per option of the command
 
 def _identity(case: PlantedCase) -> list[Any]:
     """Return what the figures of a case depend on beside the model, JSON-able. Other words make another case."""
-    asked = case.asked
+    request = case.request
     masks = {
         kind: [list(mask.shape), short_digest(np.packbits(mask.astype(bool)).tolist())]
         for kind, mask in case.masks.items()
     }
-    return [case.id, asked.text, list(asked.against), asked.finding, masks]
+    return [case.id, request.text, list(request.against), request.finding, masks]
 
 
 def _measure_or_refuse(model: Any, processor: Any, case: PlantedCase, seed: Sequence[int]) -> dict[str, Any]:
@@ -149,10 +149,10 @@ def case_scores(model: Any, processor: Any, case: PlantedCase) -> list[TowerScor
     batch = processor(**case.inputs, return_tensors="pt").to(base.device)
     scores = []
     for kind in case.masks:
-        if case.asked.finding is None:
-            question: Any = text_question(base, processor, str(case.asked.text), case.asked.against)
+        if case.request.finding is None:
+            question: Any = text_question(base, processor, str(case.request.text), case.request.against)
         else:
-            question = finding_question(model, case.asked.finding, kind, batch)
+            question = finding_question(model, case.request.finding, kind, batch)
         scores.append(TowerScore(base, kind, batch[KINDS[kind]], question))
     if not scores:
         raise ValueError("A case has no mask, so there is nothing to measure.")

@@ -187,7 +187,7 @@ def explain_ecg_leads(
         ImportError: without the package captum (extra `explain`).
     """
     with input_gradients(score.model):
-        shares, more = _integrated(score, score.of, blank_input("ecg", score.values), score.values, steps)
+        shares, more = _integrated(score, score.compute, blank_input("ecg", score.values), score.values, steps)
     order = [(leads or list(LEADS)).index(lead) for lead in LEADS]
     axes = Axis("lead", LEADS), Axis("sample", None, 1 / rate, 0.0, "s")
     return score.attribution(SAMPLE_PATH, shares[0].double().cpu().numpy()[order], axes, **more)

@@ -132,9 +132,9 @@ class TowerScore:
         self.projection = getattr(model, f"{kind}_projection")
         self.values = values
         with torch.no_grad():
-            self.output = float(self.of(values)[0])
+            self.output = float(self.compute(values)[0])
 
-    def of(self, values: torch.Tensor) -> torch.Tensor:
+    def compute(self, values: torch.Tensor) -> torch.Tensor:
         """Compute the scores (B,) of inputs (B, ...)."""
         return self.of_tokens(self.embed(values))
 

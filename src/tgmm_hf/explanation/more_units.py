@@ -60,7 +60,7 @@ def more_units(score: TowerScore, modality: str) -> Units:
             shown = torch.from_numpy(rows[:, numbers]).to(values.device)
             shown = shown[:, None] if score.kind == "xray" else shown
             with torch.no_grad():
-                parts.append(score.of(torch.where(shown, values, blank)).double().cpu().numpy())
+                parts.append(score.compute(torch.where(shown, values, blank)).double().cpu().numpy())
         return np.concatenate(parts)
 
     return Units((number,), np.ones(number, bool), scores)

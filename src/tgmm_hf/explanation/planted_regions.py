@@ -18,7 +18,7 @@ from tgmm_hf.data.finding_prompts import FindingPrompts, read_finding_prompts
 from tgmm_hf.data.note_index import load_more, names_findings
 from tgmm_hf.data.note_tables import NoteRow, read_note_table
 from tgmm_hf.data.table_files import read_table
-from tgmm_hf.explanation.explain_more import Asked
+from tgmm_hf.explanation.explain_more import ScoreRequest
 from tgmm_hf.explanation.more_check import PlantedCase, check_more
 from tgmm_hf.families.more.modeling_more import MoreModel
 from tgmm_hf.families.more.modeling_more_classification import MoreForClassification
@@ -38,7 +38,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
     table: Path,
     regions: Path,
     out: Path,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     *,
     beside_model: bool = False,
     seed: int = 0,
@@ -51,7 +51,7 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
         table: note table.
         regions: table of regions.
         out: directory to write, see `check_more`.
-        asked: "prompts" (JSON file or None), "against", "split", "number" and "allow_outside", see
+        options: "prompts" (JSON file or None), "against", "split", "number" and "allow_outside", see
             `read_planted_cases`.
         beside_model: also write the summary into the directory of the model.
         seed: see `check_more`.
@@ -68,12 +68,12 @@ def check_regions(  # noqa: PLR0913 - one argument per option of the command
         table,
         regions,
         processor.image_processor,
-        None if asked["prompts"] is None else read_finding_prompts(asked["prompts"]),
-        asked["against"],
-        split=asked["split"],
-        largest_number=asked["number"],
+        None if options["prompts"] is None else read_finding_prompts(options["prompts"]),
+        options["against"],
+        split=options["split"],
+        largest_number=options["number"],
         is_classifier=is_classifier,
-        allow_outside=asked["allow_outside"],
+        allow_outside=options["allow_outside"],
     )
     beside = Path(model) if beside_model else None
     return check_more(network, processor, cases, out, beside_model=beside, seed=seed, bootstrap=bootstrap)
@@ -99,7 +99,7 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
         images: image processor of the model, which reads the size of each picture.
         prompts: prompts of the findings, of which the first of each is taken, and texts against them. A finding
             without a prompt is its own prompt.
-        against: other texts, see `Asked`, in the place of those of `prompts`.
+        against: other texts, see `ScoreRequest`, in the place of those of `prompts`.
         split: split whose X-rays are taken.
         largest_number: largest number of cases; all with None.
         is_classifier: ask about the finding by its name, and not by its prompt.
@@ -125,9 +125,9 @@ def read_planted_cases(  # noqa: PLR0913 - two tables, and how they are read
                 shape = read_xray(row.xray, images.views, images.limits).pixels.shape
             except InputRefusedError:
                 continue
-            asked = Asked(finding=finding) if is_classifier else _question(finding, prompts, against)
+            request = ScoreRequest(finding=finding) if is_classifier else _question(finding, prompts, against)
             cases.append(
-                PlantedCase(f"{row.id} {finding}", {"xray": row.xray}, asked, {"xray": box_mask(shape, its_boxes)})
+                PlantedCase(f"{row.id} {finding}", {"xray": row.xray}, request, {"xray": box_mask(shape, its_boxes)})
             )
     if not cases:
         raise TgmmError(str(regions), f"none of its regions is of an X-ray of the split {split} that can be read.")
@@ -168,10 +168,10 @@ def _regions_of(row: NoteRow, boxes: Mapping[str, dict[str, Any]]) -> dict[str, 
     return boxes.get(Path(str(row.xray)).stem) or boxes.get(row.id) or {}
 
 
-def _question(finding: str, prompts: FindingPrompts | None, against: Sequence[str]) -> Asked:
+def _question(finding: str, prompts: FindingPrompts | None, against: Sequence[str]) -> ScoreRequest:
     """Ask by the first prompt of a finding, or by its name, against the given texts or those of the prompts."""
     texts_of_file = prompts or FindingPrompts()
     names = (finding, finding.lower().replace(" ", "_"))  # "Pleural Effusion" is label_pleural_effusion in a note table
     words = next((texts_of_file.prompts[name] for name in names if name in texts_of_file.prompts), [finding])
     denials = next((texts_of_file.against[name] for name in names if name in texts_of_file.against), ())
-    return Asked(words[0], tuple(against or denials))
+    return ScoreRequest(words[0], tuple(against or denials))

@@ -49,7 +49,7 @@ class PlantedEvidence:
         """Tell whether a file of the patient was damaged on purpose."""
         return anomaly_of(self.index_of[identifier]) is not None
 
-    def of(self, modality: str, identifier: str, units: Units, cells: Mapping[int, str]) -> np.ndarray:
+    def in_units(self, modality: str, identifier: str, units: Units, cells: Mapping[int, str]) -> np.ndarray:
         """Compute the planted change of each unit that the patient has: (units,), not negative.
 
         Args:

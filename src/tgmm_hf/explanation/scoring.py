@@ -121,9 +121,9 @@ class PatientScore:
         with torch.no_grad():
             self.encoded = model.encode(**self.inputs)
             self.present = tuple(name for name in MODALITIES if bool(self.encoded.present[name][0]))
-            self.output = float(self.of(self.encoded)[0])
+            self.output = float(self.compute(self.encoded)[0])
 
-    def of(self, encoded: Any) -> torch.Tensor:
+    def compute(self, encoded: Any) -> torch.Tensor:
         """Compute the scores (B,) of encoded patients. A patient without any modality gets `empty_score`."""
         scores = self.question.score(self.model.answer(encoded, self.question.task))
         has_evidence = torch.stack([encoded.present[name] for name in MODALITIES]).any(0)
@@ -132,7 +132,7 @@ class PatientScore:
     def of_subset(self, modalities: tuple[str, ...]) -> float:
         """Compute the score as if the patient had only these modalities."""
         with torch.no_grad():
-            return float(self.of(self.encoded.keep(modalities))[0])
+            return float(self.compute(self.encoded.keep(modalities))[0])
 
     def with_tokens(self, modality: str, tokens: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """Compute the scores (B,) with other fusion tokens (B, N, d) of one modality; `present` is (B,) bool."""
@@ -140,7 +140,7 @@ class PatientScore:
         all_tokens = {name: old.expand(batch_size, -1, -1) for name, old in self.encoded.tokens.items()}
         all_present = {name: old.expand(batch_size) for name, old in self.encoded.present.items()}
         changed = type(self.encoded)(all_tokens | {modality: tokens}, all_present | {modality: present})
-        return self.of(changed)
+        return self.compute(changed)
 
     def with_inputs(self, modality: str, **values: torch.Tensor) -> torch.Tensor:
         """Compute the scores (B,) with other inputs of one modality.

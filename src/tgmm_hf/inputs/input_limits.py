@@ -172,6 +172,6 @@ def is_unreadable(reason: str) -> bool:
     return _CANNOT_NOW in reason or _DENIED in reason
 
 
-def is_missing(reason: str) -> bool:
+def names_missing_file(reason: str) -> bool:
     """Tell whether the reason of a refusal is that a file does not exist."""
     return _REASONS[errno.ENOENT] in reason

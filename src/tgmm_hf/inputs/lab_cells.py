@@ -137,7 +137,7 @@ class LabCell:
         return "low" if number < limits[0] else "high" if number > limits[1] else "normal"
 
 
-def is_missing(value: Any) -> bool:
+def is_empty_cell(value: Any) -> bool:
     """Tell whether a value marks a missing cell: None, NaN (Python, NumPy, pandas), MIMIC's "___", `MISSING_WORDS`."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -250,7 +250,7 @@ def read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell 
     the model knows these two. A text that is no words is refused in a text column.
     """
     value, unit = _value_and_unit(raw)
-    if is_missing(value):
+    if is_empty_cell(value):
         return None
     if column is not None and unit:  # a list of two texts would lose the second
         raise CellRefusedError(
@@ -324,7 +324,7 @@ def _value_and_unit(raw: Any) -> tuple[Any, str]:
         kind = type(raw).__name__
         if len(raw) != 2:
             raise CellRefusedError(f"a cell is a value or (value, unit), not a {kind} of {len(raw)} items")
-        if is_missing(raw[1]):
+        if is_empty_cell(raw[1]):
             return raw[0], ""
         if not isinstance(raw[1], str):
             raise CellRefusedError(f"a cell is a value or (value, unit), but the unit of this {kind} is no text")
@@ -348,7 +348,7 @@ def read_number(raw: Any, column: LabColumn, name: str, name_unit: str = "") -> 
         CellRefusedError: if value and cell name different units, or the number is not finite.
     """
     value, unit = _value_and_unit(raw)
-    if is_missing(value):
+    if is_empty_cell(value):
         return NumberReading("", None, unit)
     if not isinstance(value, str):
         return NumberReading("", _finite(value), unit)

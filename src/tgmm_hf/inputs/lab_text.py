@@ -23,7 +23,7 @@ from .lab_cells import (
     LabCell,
     cell_from_stored,
     format_number,
-    is_missing,
+    is_empty_cell,
     read_cell,
     read_free_cell,
 )
@@ -112,7 +112,7 @@ class LabsText:
             if written in names_of_units:
                 continue
             if written in units:
-                if not is_missing(raw):
+                if not is_empty_cell(raw):
                     labs.unit_notes.append(f"labs: {_safe(units[written][0])} is the unit of {_safe(written)}")
                 raw = (raw, units[written][1])
             item = f"labs.{written}" if from_table else name_or_position(written, "labs", position)
@@ -315,7 +315,7 @@ def _separate_columns(row: Mapping[str, Any], columns: Collection[str]) -> set[s
     present = {
         str(key): raw
         for key, raw in row.items()
-        if not is_missing(raw[0] if isinstance(raw, tuple | list) and raw else raw)
+        if not is_empty_cell(raw[0] if isinstance(raw, tuple | list) and raw else raw)
     }
     bracketed = {name: column.name for name in present if (column := specimen_column(name)) is not None}
     if not bracketed:

@@ -35,14 +35,14 @@ def hits_page(
     """
     (kind, value) = next(iter(query.items()))
     hits = [_hit(processor, match, number) for number, match in enumerate(matches, start=1)]
-    asked = {"kind": kind, "text": value if kind == "text" else "", "shown": None, "reason": ""}
+    query = {"kind": kind, "text": value if kind == "text" else "", "shown": None, "reason": ""}
     if kind != "text":
-        asked["shown"], asked["reason"] = _picture(processor, kind, value, 0)
+        query["shown"], query["reason"] = _picture(processor, kind, value, 0)
     remarks = [] if report is None else [entry["text"] for entry in report["checks"]] + list(report["notes"])
     return render_page(
         "more_hits.html",
         notices=[NOT_A_DEVICE, NO_DIAGNOSIS],
-        asked=asked,
+        query=query,
         remarks=remarks,
         groups={
             kind_of_hit: [hit for hit in hits if hit["kind"] == kind_of_hit]

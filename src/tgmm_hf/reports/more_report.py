@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tgmm_hf.explanation.attribution import Attribution
-from tgmm_hf.explanation.explain_more import Asked, MoreExplanation, explain_more
+from tgmm_hf.explanation.explain_more import MoreExplanation, ScoreRequest, explain_more
 from tgmm_hf.explanation.step_progress import Progress
 from tgmm_hf.explanation.verified import is_shown
 from tgmm_hf.reports.contributions import MODALITY_NAMES, method_text, plain, sum_sentence, why_not_shown
@@ -93,14 +93,14 @@ def explain_files(
     model: Any,
     processor: Any,
     inputs: Mapping[str, Any],
-    asked: Asked,
+    request: ScoreRequest,
     progress: Progress | None = None,
 ) -> ExplainedMore:
     """Explain the files of one patient, for a page. Arguments and errors: see `explain_more`."""
     facts = {"model": shown_model_name(str(model.name_or_path))}
     facts["weights"] = str((model.config.weights_fingerprint or {}).get("id", "not stored"))
     facts |= package_versions()
-    return ExplainedMore(explain_more(model, processor, inputs, asked, progress=progress), inputs, processor, facts)
+    return ExplainedMore(explain_more(model, processor, inputs, request, progress=progress), inputs, processor, facts)
 
 
 def _words(attribution: Attribution) -> dict[str, Any]:

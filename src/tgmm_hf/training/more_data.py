@@ -48,7 +48,7 @@ class StoredInputs:
         """Tell whether the X-ray or the ECG of a row can be used."""
         return row.xray in self.xray_number or row.ecg in self.ecg_number
 
-    def of(self, row: NoteRow) -> dict[str, Any]:
+    def inputs_of(self, row: NoteRow) -> dict[str, Any]:
         """Return "xray" (size, size) uint8 or None, and "ecg" (12, samples) float32 or None, of a row."""
         xray, ecg = self.xray_number.get(row.xray or ""), self.ecg_number.get(row.ecg or "")
         return {
@@ -180,7 +180,7 @@ class NoteRows(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return "xray" (size, size) uint8 or None, "ecg" (12, samples) float32 or None, "text" and "patient"."""
         row = self.rows[index]
-        return {**self.inputs.of(row), "text": row.text, "patient": row.patient_id}
+        return {**self.inputs.inputs_of(row), "text": row.text, "patient": row.patient_id}
 
 
 def split_rows(rows: Sequence[NoteRow], inputs: StoredInputs) -> dict[str, NoteRows]:

@@ -64,13 +64,13 @@ def count_parts(model: Any) -> dict[str, dict[str, int]]:
     for name, weight in model.named_parameters():
         if ".original_module." in name:
             continue
-        entry = counts.setdefault(part_of(name), {"weights": 0, "trained": 0})
+        entry = counts.setdefault(trained_part(name), {"weights": 0, "trained": 0})
         entry["weights"] += weight.numel()
         entry["trained"] += weight.numel() * weight.requires_grad
     return counts
 
 
-def part_of(name: str) -> str:
+def trained_part(name: str) -> str:
     """Name the part that a weight belongs to, by the name of the weight."""
     if ".lora_" in name:
         return ADAPTERS
@@ -117,7 +117,7 @@ def sums_of_parts(model: Any) -> dict[str, float]:
     sums: dict[str, float] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            part = part_of(name)
+            part = trained_part(name)
             sums[part] = sums.get(part, 0.0) + float(weight.detach().double().abs().sum())
     return sums
 

@@ -6,7 +6,7 @@ import torch
 from transformers import TrainingArguments
 
 from tgmm_hf.training.base_trainer import BaseTrainer, adamw_arguments
-from tgmm_hf.training.reporter_parts import part_of
+from tgmm_hf.training.reporter_parts import trained_part
 from tgmm_hf.training.run_directory import Run
 
 ECG_PARTS = ("ecg_encoder", "projector")
@@ -34,7 +34,7 @@ class ReporterTrainer(BaseTrainer):
             groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
             for name, weight in source.named_parameters():
                 if weight.requires_grad:
-                    key = (part_of(name.removeprefix("module.")) in ECG_PARTS, name in decayed)
+                    key = (trained_part(name.removeprefix("module.")) in ECG_PARTS, name in decayed)
                     groups.setdefault(key, []).append(weight)
             self.optimizer = torch.optim.AdamW(
                 [

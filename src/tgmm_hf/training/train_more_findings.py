@@ -115,7 +115,7 @@ class LabelledRows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return "xray" (size, size) uint8 or None, "ecg" (12, samples) float32 or None, and "labels" (findings,)."""
-        return {**self.inputs.of(self.rows[index]), "labels": self.labels[index]}
+        return {**self.inputs.inputs_of(self.rows[index]), "labels": self.labels[index]}
 
     def counts(self, findings: Sequence[str]) -> dict[str, dict[str, int]]:
         """Count the labels: finding -> number of rows that are "present", "absent" and "unknown"."""
