@@ -102,7 +102,7 @@ def test_no_licence_but_permissive_ones_by_default() -> None:
 READ_STRANGERS_FILES = (
     "app/own_messages.py",
     *("data/file_reading.py", "data/note_query.py", "data/saved_models.py", "data/shards.py"),
-    "data/watched_prediction.py",
+    *("data/watched_files.py", "data/watched_prediction.py"),
     *("hub/convert/reading_process.py", "utils/watched_worker.py"),
 )
 

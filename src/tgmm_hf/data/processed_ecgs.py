@@ -5,8 +5,9 @@ precision changes a value between 0 and 1 by at most 0.00025, which is about one
 4 mV.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +16,10 @@ from tqdm import tqdm
 
 from tgmm_hf.data.file_reading import file_state
 from tgmm_hf.data.instructions import Instruction
+from tgmm_hf.data.watched_files import ProcessedFile, process_watched, result_of
+from tgmm_hf.inputs.input_limits import is_unreadable
 from tgmm_hf.utils.digests import json_digest
-from tgmm_hf.utils.errors import is_refusal
+from tgmm_hf.utils.errors import TgmmError
 from tgmm_hf.utils.files import read_json, write_json
 from tgmm_hf.utils.names import LEADS
 from tgmm_hf.utils.output_lock import check_room, only_run
@@ -69,6 +72,7 @@ def process_files(
     *,
     cache: Path | None = None,
     data_hash: str = "",
+    workers: int = 0,
 ) -> ProcessedArrays:
     """Process files, or open the cache in which an earlier call has stored the same files.
 
@@ -80,23 +84,32 @@ def process_files(
         extractor: A feature extractor of ECGs, or another [`Extractor`].
         cache: Directory of the cache. None keeps the arrays in memory.
         data_hash: Digest of the data, which names the files in the cache.
+        workers: Number of worker processes. They are watched: a file that takes too long, too much memory or kills its
+            process is refused. 0 processes the files in this process.
 
     Raises:
-        TgmmError: if another run of this machine fills the cache now.
+        TgmmError: if another run of this machine fills the cache now, or files could not be read now. All others are in
+            the cache then, and the next call reads the rest.
     """
     given: Any = extractor
     of_one = getattr(given, "cached_shape", None) or (len(LEADS), given.num_samples)
     shape, dtype = (number, *of_one), getattr(extractor, "cached_dtype", np.float16)
+
+    def process(numbers: Sequence[int]) -> Iterator[ProcessedFile]:
+        if workers:
+            return process_watched(numbers, read, extractor, workers)
+        return (result_of(partial(_values_of, extractor, read, one)) for one in numbers)
+
     if cache is None or not number:
-        values = np.zeros(shape, dtype)
-        return ProcessedArrays(values, _fill(values, read, extractor, range(number), {}, None))
+        filled, values = _Filled(), np.zeros(shape, dtype)
+        _fill(values, filled, process, lambda: None)
+        return ProcessedArrays(values, filled.refused)
     name = json_digest({"data": data_hash, "extractor": extractor.to_dict(), "format": FORMAT})[:32]
     file, state = cache / f"{name}.npy", cache / f"{name}.json"
-    if _state(file, state)["done"] < number:
+    if _Filled.saved(file, state).missing(number):
         with only_run(file):
-            _fill_cache(file, state, (shape, dtype), read, extractor)
-    refused = {int(key): reason for key, reason in _state(file, state)["refused"].items()}
-    return ProcessedArrays(np.load(file, mmap_mode="r"), refused)
+            _fill_cache(file, state, (shape, dtype), process)
+    return ProcessedArrays(np.load(file, mmap_mode="r"), _Filled.saved(file, state).refused)
 
 
 class RowsOfEcgs:
@@ -116,7 +129,12 @@ class RowsOfEcgs:
 
 
 def process_rows(
-    rows: Sequence[Instruction], extractor: Extractor, *, cache: Path | None = None, data_hash: str = ""
+    rows: Sequence[Instruction],
+    extractor: Extractor,
+    *,
+    cache: Path | None = None,
+    data_hash: str = "",
+    workers: int = 0,
 ) -> ProcessedArrays:
     """Process the ECGs of rows as [`process_files`] does. An ECG that several rows are about is processed once.
 
@@ -125,12 +143,15 @@ def process_rows(
         extractor: As in [`process_files`].
         cache: As in [`process_files`].
         data_hash: As in [`process_files`].
+        workers: As in [`process_files`].
 
     Returns:
         The ECGs, numbered by row.
     """
     paths = list(dict.fromkeys(row.ecg for row in rows))
-    ecgs = process_files(len(paths), lambda number: paths[number], extractor, cache=cache, data_hash=data_hash)
+    ecgs = process_files(
+        len(paths), lambda number: paths[number], extractor, cache=cache, data_hash=data_hash, workers=workers
+    )
     if len(paths) == len(rows):
         return ecgs
     number_of = {path: number for number, path in enumerate(paths)}
@@ -153,13 +174,49 @@ def digest_of_ecgs(rows: Sequence[Instruction]) -> str:
     return json_digest(states)
 
 
-def _state(file: Path, state: Path) -> dict[str, Any]:
-    """Return how far a cache is: "done", the number of its files, and "refused", number of a file -> reason."""
-    return read_json(state) if state.is_file() and file.is_file() else {"done": 0, "refused": {}}
+@dataclass
+class _Filled:
+    """How far a cache is.
+
+    Attributes:
+        done: All files below this number were tried.
+        refused: Number of a refused file -> reason.
+        unreadable: Numbers of files that could not be read. They may be good, so that the next call tries them again.
+    """
+
+    done: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    unreadable: set[int] = field(default_factory=set)
+
+    @classmethod
+    def saved(cls, file: Path, state: Path) -> "_Filled":
+        """Read the state of a cache; that of an empty one if there is none."""
+        if not (state.is_file() and file.is_file()):
+            return cls()
+        saved = read_json(state)
+        refused = {int(key): reason for key, reason in saved["refused"].items()}
+        return cls(saved["done"], refused, set(saved.get("unreadable", ())))
+
+    def missing(self, number: int) -> list[int]:
+        """List the files of `number` that have to be processed."""
+        return [*sorted(self.unreadable), *range(self.done, number)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as JSON values."""
+        return {"done": self.done, "refused": self.refused, "unreadable": sorted(self.unreadable)}
+
+
+def _values_of(extractor: Extractor, read: ReadFile, number: int) -> np.ndarray:
+    """Process the file of a number in this process."""
+    values: np.ndarray = extractor.prepare(read(number)).values
+    return values
 
 
 def _fill_cache(
-    file: Path, state: Path, form: tuple[tuple[int, ...], Any], read: ReadFile, extractor: Extractor
+    file: Path,
+    state: Path,
+    form: tuple[tuple[int, ...], Any],
+    process: Callable[[Sequence[int]], Iterator[ProcessedFile]],
 ) -> None:
     """Process the files that a cache lacks.
 
@@ -167,18 +224,16 @@ def _fill_cache(
         file: The array of the cache.
         state: The file beside it that says how far it is.
         form: Shape (files, ...) and type of the array.
-        read: Gives a file.
-        extractor: The extractor.
+        process: Gives the results of the files of some numbers, in order.
     """
-    saved = _state(file, state)
-    refused = {int(key): reason for key, reason in saved["refused"].items()}
-    values = _open(file, *form, is_new=not saved["done"])
+    filled = _Filled.saved(file, state)
+    values = _open(file, *form, is_new=not filled.done)
 
-    def note(done: int) -> None:
+    def note() -> None:
         values.flush()
-        write_json(state, {"done": done, "refused": refused})
+        write_json(state, filled.to_dict())
 
-    _fill(values, read, extractor, range(saved["done"], form[0][0]), refused, note)
+    _fill(values, filled, process, note)
 
 
 def _open(file: Path, shape: tuple[int, ...], dtype: Any, is_new: bool) -> np.memmap:
@@ -192,23 +247,30 @@ def _open(file: Path, shape: tuple[int, ...], dtype: Any, is_new: bool) -> np.me
 
 def _fill(
     values: np.ndarray,
-    read: ReadFile,
-    extractor: Extractor,
-    numbers: range,
-    refused: dict[int, str],
-    note: Callable[[int], None] | None,
-) -> dict[int, str]:
-    """Process the files `numbers` into `values`, in place. Return `refused` with the refused files added.
+    filled: _Filled,
+    process: Callable[[Sequence[int]], Iterator[ProcessedFile]],
+    note: Callable[[], None],
+) -> None:
+    """Process the files that are missing into `values`, in place, and count them in `filled`.
 
-    `note` is called with the number of finished files now and then, and at the end.
+    `note` is called now and then, and at the end.
     """
-    for number in tqdm(numbers, desc="files", disable=None):
-        try:
-            values[number] = extractor.prepare(read(number)).values
-        except ValueError as error:
-            if not is_refusal(error):
-                raise
-            refused[number] = error.reason  # type: ignore[attr-defined]
-        if note is not None and ((number + 1) % STEP == 0 or number + 1 == numbers.stop):
-            note(number + 1)
-    return refused
+    numbers = filled.missing(len(values))
+    results = zip(tqdm(numbers, desc="files", disable=None), process(numbers), strict=True)
+    for count, (number, result) in enumerate(results, 1):
+        filled.unreadable.discard(number)
+        if result.values is not None:
+            values[number] = result.values
+        elif is_unreadable(str(result.reason)):
+            filled.unreadable.add(number)
+        else:
+            filled.refused[number] = str(result.reason)
+        filled.done = max(filled.done, number + 1)
+        if count % STEP == 0 or count == len(numbers):
+            note()
+    if filled.unreadable:
+        raise TgmmError(
+            f"{len(filled.unreadable)} file(s)",
+            "could not be read: check the disk and the permissions, then run the same command again. What is done is "
+            "kept.",
+        )

@@ -19,7 +19,8 @@ class BeatDataArguments:
         cache: directory of the filtered recordings, which are read once and stored in half precision: 0.06 MB for each
             recording of 10 s. Several runs may share it, but only one may fill it. It holds patient data. Null stores
             them beside the checkpoints.
-        workers: number of worker processes that make batches. 0 makes them in the training process.
+        workers: number of worker processes that process the files once and make batches. They are watched: a file that
+            kills its process, or takes too long or too much memory, is refused. 0 does all in the training process.
     """
 
     file: str

@@ -24,7 +24,8 @@ class HeartcareDataArguments:
         cache: directory of the processed windows and pictures, which are made once and stored in half precision: 0.07
             MB for each ECG of 10 s, and 0.08 MB for each picture of 112 x 112 pixels. Several runs may share it, but
             only one may fill it. It holds patient data. Null stores them beside the checkpoints.
-        workers: number of worker processes that make batches. 0 makes them in the training process.
+        workers: number of worker processes that process the files once and make batches. They are watched: a file that
+            kills its process, or takes too long or too much memory, is refused. 0 does all in the training process.
         max_tokens: longest conversation in tokens, with the placeholders of ECG and picture. A longer answer is cut,
             without an end token, and counted.
     """

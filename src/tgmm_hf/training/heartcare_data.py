@@ -35,9 +35,10 @@ def processed_streams(
         windows = pictures = None
         if "ecg" in streams:
             extractor = WindowsForCache(processor.feature_extractor)
-            windows = process_rows(rows, extractor, cache=cache, data_hash=digest)
+            windows = process_rows(rows, extractor, cache=cache, data_hash=digest, workers=run.data.workers)
         if "image" in streams:
-            pictures = process_rows(rows, PicturesForCache(processor, seeds), cache=cache, data_hash=digest)
+            drawer = PicturesForCache(processor, seeds)
+            pictures = process_rows(rows, drawer, cache=cache, data_hash=digest, workers=run.data.workers)
         return ProcessedStreams(windows, pictures)
 
     with fail_together():

@@ -66,7 +66,7 @@ def processed_once(run: Run, rows: Sequence[Instruction], extractor: Any, should
     digest = digest_of_ecgs(rows)
 
     def processed() -> ProcessedArrays:
-        return process_rows(rows, extractor, cache=cache, data_hash=digest)
+        return process_rows(rows, extractor, cache=cache, data_hash=digest, workers=run.data.workers)
 
     with fail_together():
         if should_save:

@@ -118,6 +118,7 @@ def _process(run: FileRun, rows: Sequence[NoteRow], processor: MoreProcessor, is
         _GreyXrays(processor.image_processor),
         cache=cache,
         data_hash=_digest(files["xray"], ("",)),
+        workers=run.data.workers,
     )
     ecgs = process_files(
         len(files["ecg"]),
@@ -125,6 +126,7 @@ def _process(run: FileRun, rows: Sequence[NoteRow], processor: MoreProcessor, is
         processor.feature_extractor,
         cache=cache,
         data_hash=_digest(files["ecg"], ("", ".hea", ".dat", ".mat")),
+        workers=run.data.workers,
     )
     stored = {"xray": xrays, "ecg": ecgs}
     if is_first:

@@ -22,7 +22,8 @@ class FindingsDataArguments:
             hides how large the heart is. 1 crops nothing.
         cache: directory of the processed X-rays and ECGs. The training of the checkpoint may have filled it. It holds
             patient data. Null stores them beside the checkpoints.
-        workers: number of worker processes that make batches. 0 makes them in the training process.
+        workers: number of worker processes that process the files once and make batches. They are watched: a file that
+            kills its process, or takes too long or too much memory, is refused. 0 does all in the training process.
     """
 
     file: str

@@ -17,7 +17,8 @@ class ReporterDataArguments:
         cache: directory of the processed ECGs, which are read once and stored in half precision: 0.12 MB for each ECG.
             Several runs may share it, but only one may fill it. It holds patient data. Null stores them beside the
             checkpoints.
-        workers: number of worker processes that make batches. 0 makes them in the training process.
+        workers: number of worker processes that process the files once and make batches. They are watched: a file that
+            kills its process, or takes too long or too much memory, is refused. 0 does all in the training process.
         max_tokens: longest conversation in tokens, prompt and report together. A longer report is cut, without an end
             token, and counted. 128 is published.
     """
