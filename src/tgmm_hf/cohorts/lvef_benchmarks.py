@@ -193,7 +193,7 @@ def _read_camus(directory: Path, out: Path, views: list[str]) -> _Cohort:
 def _camus_splits(directory: Path) -> dict[str, str]:
     """Read the published splits: patient -> split. Raise an error if a file is missing or a patient is in two."""
     folders = (directory / "database_split", directory, directory.parent / "database_split")
-    folder = next((each for each in folders if (each / "subgroup_testing.txt").is_file()), None)
+    folder = next((folder for folder in folders if (folder / "subgroup_testing.txt").is_file()), None)
     if folder is None:
         raise FileNotFoundError(
             f"{directory} lacks database_split/subgroup_testing.txt: copy the folder database_split of CAMUS there, "

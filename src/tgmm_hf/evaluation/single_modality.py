@@ -66,7 +66,7 @@ def read_model(
     loaded = load_model(str(model)).eval()
     collator = TgmmCollator(TgmmProcessor.from_pretrained(str(model)), loaded.config, training=False)
     tasks = {name: task["kind"] for name, task in loaded.config.tasks.items() if len(task["candidates"]) == 2}
-    answers: dict[tuple[str, str], dict[str, pd.DataFrame]] = {each: {} for each in tasks.items()}
+    answers: dict[tuple[str, str], dict[str, pd.DataFrame]] = {task: {} for task in tasks.items()}
     for split in ("validation", "test"):
         table = collect_predictions(
             loaded, rows[split], collator, subsets=MODALITIES, tasks=tasks, batch_size=BATCH_SIZE, progress=progress

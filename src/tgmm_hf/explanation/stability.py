@@ -119,8 +119,8 @@ def _require_same_maps(check: Path, patients: Patients, first: Patients) -> None
         )
     for file, modalities in first.items():
         lengths = [
-            {(name, method): len(values) for name, entry in each.items() for method, values in entry["maps"].items()}
-            for each in (modalities, patients[file])
+            {(name, method): len(values) for name, entry in entries.items() for method, values in entry["maps"].items()}
+            for entries in (modalities, patients[file])
         ]
         if lengths[0] != lengths[1]:
             raise TgmmError(str(check), f"{file} has maps of other methods or lengths than in the first check.")

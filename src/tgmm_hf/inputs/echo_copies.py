@@ -75,6 +75,6 @@ def _is_one_recording(first: np.ndarray, second: np.ndarray) -> bool:
     """Tell whether frames of two views are as alike as neighbouring frames of one view."""
     if min(len(first), len(second)) < 2:
         return False
-    steady = max(float(np.median((each[:-1] * each[1:]).sum(axis=1))) for each in (first, second))
+    steady = max(float(np.median((clip[:-1] * clip[1:]).sum(axis=1))) for clip in (first, second))
     across = float(np.median((first @ second.T).max(axis=1)))
     return steady >= STEADY and across >= AS_ALIKE * steady
