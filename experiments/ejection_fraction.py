@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="directory for everything that is made")
     parser.add_argument("--patients", type=int, default=1524, help="patients of the cohort (default 1524)")
-    parser.add_argument("--epochs", type=int, default=14, help="passes over the train split (default 14)")
+    parser.add_argument("--epochs", type=int, default=14, help="passes over the train split (default 14); 0 for none")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the trainings")
     parser.add_argument(
         "--echo-encoder", choices=["pan_echo", "echo_mvit"], default="pan_echo", help="echo encoder (default pan_echo)"
@@ -77,6 +77,8 @@ def main() -> None:
             encoder = arguments.runs / f"encoder_{arguments.echo_encoder}_{arguments.encoder_epochs}_{seed}"
             train_first(data, encoder, seed, arguments)
             config["model"] |= {"overrides": {}, "encoders": {"echo": str(encoder)}}
+        if not arguments.epochs:
+            continue
         file = arguments.runs / f"{name}.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False))
         run("train", file, *(word for setting in arguments.set for word in ("--set", setting)))
