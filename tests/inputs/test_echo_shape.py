@@ -173,6 +173,20 @@ def test_two_views_one_after_the_other_are_named(clip, first):
     assert "clip_cut" in codes(np.concatenate([clip[:first], other[first:]]))
 
 
+@pytest.mark.parametrize("places", [[20], [20, 22], [14]])
+def test_frames_of_another_view_inside_a_clip_are_named(clip, places):
+    frames = clip.copy()
+    frames[places] = clip[places, :, ::-1]
+    frames[places, 60:100, 120:200] //= 4
+    assert "clip_cut" in codes(frames)
+
+
+def test_a_bright_flash_of_one_frame_is_no_other_view(clip):
+    frames = clip.copy()
+    frames[20] = np.minimum(frames[20].astype(int) * 5 // 4, 255)
+    assert "clip_cut" not in codes(frames)
+
+
 def test_figures_of_an_outline():
     rows, columns = np.mgrid[:90, :120]
     triangle = (rows >= 10) & (rows < 80) & (np.abs(columns - 60) <= (rows - 10) * 0.7)

@@ -172,3 +172,32 @@ def test_a_quantity_alone_is_not_used(column: str, value: str) -> None:
 def test_words_with_a_quantity_are_used(column: str, value: str) -> None:
     labs = LabsText.from_row({column: value})
     assert [cell.value for cell in labs.cells] == [value] and not labs.checks
+
+
+@pytest.mark.parametrize(
+    "drugs",
+    [
+        "Furosemide; NT-proBNP 20000 pg/mL",
+        "Insulin; creatinine 4.5 mg/dL",
+        "potassium 6.9 mmol/L; Furosemide",
+        "Hb 7.2 g/dL",
+        "Troponin T 0.5",
+    ],
+)
+def test_a_result_in_a_drug_history_is_marked(drugs: str) -> None:
+    (finding,) = LabsText.from_row({"drug history": drugs}).checks
+    assert (finding["code"], finding["item"]) == ("labs_result_in_history", "labs.drug history")
+
+
+@pytest.mark.parametrize(
+    "drugs",
+    [
+        "Potassium Chloride 20 mEq; Calcium 500 mg; Magnesium 400",
+        "Sodium 1; Glucose 5 %; K 20",
+        "Insulin 10 units; Heparin 5000 units/mL; Vitamin K 10 mg",
+        "Morphine 10 mg/mL; Lactated Ringer's 1000 mL; Urea 10 % cream",
+        "Iron 325 mg; Ferrous sulfate 325; Albumin 25 g; Potassium 20",
+    ],
+)
+def test_doses_are_no_results(drugs: str) -> None:
+    assert not LabsText.from_row({"drug history": drugs}).checks

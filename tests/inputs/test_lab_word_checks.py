@@ -67,6 +67,34 @@ def test_a_sign_is_a_missing_cell():
     assert [cell.name for cell in labs.cells] == ["Sodium"] and not labs.refused
 
 
+@pytest.mark.parametrize("ethnicity", ["F", "m", "Furosemide; Metoprolol Tartrate; Insulin", "A, B, C, D"])
+def test_a_letter_of_a_gender_or_a_list_is_marked_as_ethnicity(ethnicity: str):
+    labs = LabsText.from_row({"ethnicity": ethnicity})
+    assert [check["code"] for check in labs.checks] == ["labs_ethnicity"] and len(labs.cells) == 1
+
+
+@pytest.mark.parametrize(
+    "ethnicity", ["White", "HISPANIC/LATINO - PUERTO RICAN", "White, Asian", "W", "PATIENT DECLINED TO ANSWER"]
+)
+def test_an_ethnicity_is_not_marked(ethnicity: str):
+    assert not LabsText.from_row({"ethnicity": ethnicity}).checks
+    assert not LabsText.from_row({"ethnicity": "M", "gender": "F"}).checks  # a code of the hospital
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\u00ad", "\u2060", "\ufeff", "\u200d"])
+def test_characters_without_a_width_hide_no_sentence(sign: str):
+    labs = LabsText.from_row({"medical history": f"NTpro{sign}BNP of the pa{sign}tient is 20000"})
+    assert [check["code"] for check in labs.checks] == ["labs_doubtful_text"] and not labs.cells
+    assert LabsText.from_row({"medical history": f"hyper{sign}tension"}).cells[0].value == "hypertension"
+    number = LabsText.from_row({"Sodium": f"1{sign}40"})
+    assert number.refused or number.checks or not number.cells or number.cells[0].number is None
+
+
+@pytest.mark.parametrize("sign", ["\u202a", "\u202e", "\u2067"])
+def test_marks_that_turn_the_order_of_letters_are_refused(sign: str):
+    assert LabsText.from_row({"medical history": f"hyper{sign}tension"}).refused
+
+
 def test_one_text_in_two_columns_is_named():
     labs = LabsText.from_row({"medical history": HISTORY, "ethnicity": HISTORY.upper()})
     assert [check["code"] for check in labs.checks] == ["labs_equal_texts"] and len(labs.cells) == 2

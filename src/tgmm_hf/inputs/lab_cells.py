@@ -19,7 +19,7 @@ from .lab_columns import (
     to_canonical,
     unit_factors,
 )
-from .lab_letters import is_range, may_be_age_and_gender, plain_letters, without_missing_entries
+from .lab_letters import is_range, may_be_age_and_gender, plain_letters, without_invisible, without_missing_entries
 from .lab_reference import is_of_another_unit, without_reference
 from .lab_second_unit import without_second_unit
 from .lab_table import COLUMNS, LabColumn
@@ -268,7 +268,7 @@ def read_free_cell(written: str, raw: Any, column: LabColumn | None) -> LabCell 
         if column is not None:
             raise CellRefusedError(f"{name} holds words, but the cell holds a number: write the words", DOUBTFUL_TEXT)
         return LabCell(name, format_number(number), unit, number, column)
-    text = _one_line(value)
+    text = without_invisible(_one_line(value))
     if column is not None and name != "gender":
         text = without_missing_entries(text, MISSING_WORDS)
         if not any(character.isalnum() for character in text):  # a sign such as "-" for "not known"

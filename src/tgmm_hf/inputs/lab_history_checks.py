@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from .lab_findings import Finding, lab_finding
 
-HISTORY = "medical history"
+HISTORY, DRUGS = "medical history", "drug history"
 MAX_LENGTH = 20_000
 """Letters of a text that are looked at, because that takes time."""
 YEARS_APART = 5
@@ -97,6 +97,9 @@ _NO_TEST = re.compile(
 )
 """What stands before a letter or a test that is no result: "vitamin K 2", "transfusion goal Hb 7"."""
 _SALT = re.compile(r"(?:potassium|sodium|lactate)\b", re.IGNORECASE)
+_DRUG_OR_SYMBOL = re.compile(r"(?:potassium|sodium|glucose|lactate|urea|platelets|plt|K|Na|Cr)\b", re.IGNORECASE)
+"""Tests whose name is a drug, an infusion or a letter too. In a drug list they need a unit of concentration."""
+_OF_A_LITRE = re.compile(r"\s{0,5}(?:m|u|µ|μ)?(?:mol|Eq|g)/d?L\b", re.IGNORECASE)
 _WORD_BEFORE = re.compile(r"(?P<word>[^\W\d_]+)[ -]+$")
 _BEFORE_TEST = frozenset(
     """
@@ -144,10 +147,10 @@ def history_findings(texts: Mapping[str, str], age: float | None) -> list[Findin
     if age is not None and _is_other_age(of_patient, persons, age):
         text = "medical history does not fit the age: look which of the two is wrong"
         findings.append(lab_finding("labs_age_history", HISTORY, text))
-    if any(_is_result(match) for match in _LAB_RESULT.finditer(history)):
-        text = "medical history holds a laboratory result: put it into the column of the test"
-        findings.append(lab_finding("labs_result_in_history", HISTORY, text))
     for column, words in texts.items():
+        if column != "gender" and _holds_result(column, words[:MAX_LENGTH]):
+            text = f"{column} holds a laboratory result: put it into the column of the test"
+            findings.append(lab_finding("labs_result_in_history", column, text))
         if column != "gender" and _IDENTITY.search(_NO_IDENTITY.sub(" ", words[:MAX_LENGTH])):
             text = f"{column} holds a number, an address or a date that names a person: remove it"
             findings.append(lab_finding("labs_identity_in_text", column, text))
@@ -186,6 +189,16 @@ def _is_other_age(history: str, persons: Sequence[re.Match[str]], age: float) ->
         return True
     around = [history[max(0, match.start() - 40) : match.end() + 20] for match in _PREGNANT_NOW.finditer(history)]
     return age > OLDEST_PREGNANT and any(not _PAST.search(words) and not _OF_OTHERS.search(words) for words in around)
+
+
+def _holds_result(column: str, text: str) -> bool:
+    """Tell whether a text holds a laboratory result. A drug list may name the dose of a salt: "potassium 20"."""
+    results = [match for match in _LAB_RESULT.finditer(text) if _is_result(match)]
+    if column != DRUGS:
+        return bool(results)
+    return any(
+        not _DRUG_OR_SYMBOL.match(match[0]) or _OF_A_LITRE.match(text, match.end()) is not None for match in results
+    )
 
 
 def _is_result(match: re.Match[str]) -> bool:

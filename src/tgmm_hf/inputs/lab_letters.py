@@ -11,6 +11,8 @@ _AGE_AND_GENDER = re.compile(r"(?!0\d{2}[MW]$)(?P<age>\d{1,4})\s*[mw]", re.IGNOR
 and a zero in front leaves no doubt."""
 _NO_WORDS = ("nan", "nat", "null", "<na>", "#n/a")
 """Entries that no person writes into a list of words."""
+_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u2060-\u2064\ufeff]")
+"""Soft hyphens, joiners, spaces without a width and marks of direction."""
 _LETTER_FORMS = ("<compat>", "<wide>", "<narrow>", "<font>")
 """Kinds of characters that are plain letters in another form: ligatures, letters of another width or font."""
 
@@ -24,6 +26,15 @@ def plain_letters(text: str) -> str:
     if text.isascii():
         return text
     return "".join(map(_plain_letter, unicodedata.normalize("NFC", text)))
+
+
+def without_invisible(text: str) -> str:
+    """Remove characters without a width from words, such as a soft hyphen, because a tokenizer drops them.
+
+    A check would not see the word that the model reads. Between digits they may part two numbers, so a number with one
+    stays as it is.
+    """
+    return text if text.isascii() else _INVISIBLE.sub("", text)
 
 
 def _plain_letter(character: str) -> str:

@@ -19,6 +19,9 @@ LONG_WORD = 50
 """Letters and digits without a break. The longest word of 106,327 titles of diagnoses has 31 letters."""
 EQUAL_LENGTH = 20
 """Letters from which two equal texts are named, because "unknown" may be right in two columns."""
+ETHNICITY, GENDER_LETTERS = "ethnicity", ("F", "M", "f", "m")
+LONG_LIST = 3
+"""Entries of a list that are no ethnicity. Two may be: "White, Asian"."""
 MAX_LENGTH = 20_000
 """Letters of a text that are looked at, because that takes time."""
 DATE_LENGTH = 60
@@ -51,7 +54,7 @@ _ESCAPED = re.compile(
 
 One code of two digits is none, because clinicians write "HR =75bpm" and "Dextrose%50IV". A backslash with n before a
 small letter is none either, because drugs are listed as "aspirin\\nitroglycerin"."""
-_TURNED = re.compile("[\u202d\u202e]")
+_TURNED = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Marks that show the letters in another order than they are stored in."""
 _ADDRESS = re.compile(r"https?://|www\.|[A-Za-z]:\\|\\\\\w|(?:^|\s)/(?:\w[\w-]*/)+[\w-]+\.\w{2,4}\b|^/\S+/\S+$")
 """An address of the web, or the path of a file."""
@@ -129,7 +132,7 @@ def _doubt_of_column(column: str, text: str) -> str | None:
     for kind, words in (("a quantity and no word", _QUANTITY), ("an age", _AGE)):
         if words.fullmatch(text):
             return f"{column} holds {kind}: the columns may have been exchanged, or a word is missing"
-    if column == "ethnicity" and _DOSE.search(text):
+    if column == ETHNICITY and _DOSE.search(text):
         return f"{column} holds a dose: the columns may have been exchanged"
     if _CHOICE.fullmatch(text.strip()):
         return f"{column} holds words, but the cell holds yes or no: write the words"
@@ -175,12 +178,19 @@ def text_findings(texts: Mapping[str, str], age: float | None = None) -> list[Fi
         age: years; None without one.
 
     Returns:
-        Findings with a `code`: "labs_equal_texts", "labs_damaged_text", and the codes of `history_findings`.
+        Findings with a `code`: "labs_equal_texts", "labs_ethnicity", "labs_damaged_text", and the codes of
+        `history_findings`.
     """
     findings = []
     for one, two in combinations([name for name in texts if name != "gender"], 2):
         if len(texts[one]) >= EQUAL_LENGTH and texts[one].casefold() == texts[two].casefold():
             findings.append(lab_finding("labs_equal_texts", one, f"{one} and {two} hold one text: look which is wrong"))
+    ethnicity = texts.get(ETHNICITY, "")
+    # Beside a gender the letter may be a code of the hospital.
+    is_gender = ethnicity in GENDER_LETTERS and "gender" not in texts
+    if is_gender or ethnicity.count(",") + 1 >= LONG_LIST:
+        text = "ethnicity holds the letter of a gender or a long list: look whether columns were exchanged"
+        findings.append(lab_finding("labs_ethnicity", ETHNICITY, text))
     for column, words in texts.items():
         if column != "gender" and is_damaged(words[:MAX_LENGTH]):
             text = f"{column} may be cut, repeat one word, or hold question marks for letters: look at the source"
