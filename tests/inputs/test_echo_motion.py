@@ -127,3 +127,10 @@ def test_spectral_doppler_in_the_header_is_refused_alone_and_named_beside_a_pict
     for formats in ((3,), (2, 5)):
         with pytest.raises(InputRefusedError, match="no 2-D picture"):
             read(*formats)
+
+
+def test_brightness_that_overflowed_is_named(clip):
+    grey = np.repeat(clip[..., :1], 3, axis=-1).astype(int)
+    assert codes(grey.astype(np.uint8)) == []
+    assert "pixels_wrapped" in codes((2 * grey % 256).astype(np.uint8))
+    assert "pixels_wrapped" not in codes(np.minimum(grey * 6 // 5, 255).astype(np.uint8))

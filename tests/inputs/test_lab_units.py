@@ -413,3 +413,25 @@ def test_a_unit_that_is_missing_is_none(unit):
 )
 def test_raised_digits_and_excels_apostrophe_are_read(row, number):
     assert LabsText.from_row(row).cells[0].number == number
+
+
+@pytest.mark.parametrize("cell", ["5.210 ng/L", ("5.210", "ng/L"), ("12.400", "pg/mL"), "<35.000 pg/mL"])
+def test_a_point_that_may_set_thousands_apart_is_marked(cell):
+    labs = LabsText.from_row({"NTproBNP": cell})
+    assert [check["code"] for check in labs.checks] == ["labs_doubtful_point"] and len(labs.cells) == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"NTproBNP": (5.21, "ng/L")},
+        {"NTproBNP": ("523.000", "ng/L")},
+        {"NTproBNP": ("5.21", "ng/L")},
+        {"Creatinine": ("1.240", "mg/dL")},
+        {"Glucose": ("98.000", "mg/dL")},
+        {"Troponin T": ("0.012", "ng/mL")},
+    ],
+)
+def test_another_number_of_digits_or_a_value_too_large_is_no_doubt(row):
+    labs = LabsText.from_row(row)
+    assert not labs.checks and len(labs.cells) == 1

@@ -32,6 +32,7 @@ from .lab_cross_checks import cross_checks
 from .lab_findings import Finding, lab_finding
 from .lab_names import charge_doubt
 from .lab_table import COLUMNS
+from .lab_thousands import may_set_thousands
 from .lab_unit_cells import unclear_unit_cells, unit_cells
 from .lab_word_checks import text_findings
 from .private_text import may_be_shown, name_or_position, quoted
@@ -100,6 +101,7 @@ class LabsText:
         labs = cls()
         first: dict[str, tuple[str, LabCell]] = {}
         conflicts: set[str] = set()
+        with_points: set[str] = set()
         if len(row) > MAX_CELLS:
             reason = f"a row of {len(row):,} cells, the limit is {MAX_CELLS:,}: it is no laboratory row of one patient"
             labs.refused.append({"item": "labs.row", "reason": reason})
@@ -125,6 +127,8 @@ class LabsText:
             if cell is None:
                 continue
             labs.positions.setdefault(cell.name, position)
+            if may_set_thousands(raw, cell):
+                with_points.add(cell.name)
             first_written, first_cell = first.setdefault(cell.name, (written, cell))
             if not _same_value(first_cell, cell):
                 conflicts.add(cell.name)
@@ -138,12 +142,17 @@ class LabsText:
             for name, value in unclear_unit_cells(row, columns)
         ]
         labs.cells = _in_text_order([cell for name, (_, cell) in first.items() if name not in conflicts])
-        labs.checks += [_assumed_unit(cell) for cell in labs.cells if cell.other_units]
-        labs.checks += [_unusual_value(cell) for cell in labs.cells if cell.is_unusual]
-        labs.checks += cross_checks(labs.cells)
-        texts = {cell.name: cell.value for cell in labs.cells if _is_text(cell)}
-        labs.checks += text_findings(texts, age_of(labs.cells))
+        labs._check_cells(with_points)
         return labs
+
+    def _check_cells(self, with_points: Collection[str]) -> None:
+        """Add the findings about the cells. `with_points` are the columns whose point may set thousands apart."""
+        self.checks += [_assumed_unit(cell) for cell in self.cells if cell.other_units]
+        self.checks += [_unusual_value(cell) for cell in self.cells if cell.is_unusual]
+        self.checks += [_doubtful_point(cell) for cell in self.cells if cell.name in with_points]
+        self.checks += cross_checks(self.cells)
+        texts = {cell.name: cell.value for cell in self.cells if _is_text(cell)}
+        self.checks += text_findings(texts, age_of(self.cells))
 
     def _refuse(self, item: str, error: CellRefusedError) -> None:
         """Add a cell that cannot be used, under its name in outputs."""
@@ -355,6 +364,12 @@ def _unusual_value(cell: LabCell) -> Finding:
         "hospitals: compare value, unit and column name with the laboratory's report"
     )
     return lab_finding("labs_unusual_value", cell.name, text)
+
+
+def _doubtful_point(cell: LabCell) -> Finding:
+    """Write the finding of a cell whose point may set thousands apart."""
+    text = "the point before three digits is read as a decimal sign, but may set thousands apart: look at the source"
+    return lab_finding("labs_doubtful_point", cell.name, text)
 
 
 def _same_value(one: LabCell, two: LabCell) -> bool:
