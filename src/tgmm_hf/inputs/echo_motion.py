@@ -41,7 +41,7 @@ BRIGHT, DARK, WRAPPED = 200, 50, 0.01
 at least BRIGHT. 30 good clips of the synthetic cohort have at most 0.003, the real one 0. Clips that were doubled have
 0.003 to 0.06, clips 1.6 times as bright are mostly below the limit."""
 BRIGHT_SHARE, WRAPPED_EDGE, WRAPPED_STEP = 0.005, 3, 4
-"""Share of bright pixels below which nothing is looked at; pixels of the edge that are left out; step between frames."""
+"""Share of bright pixels below which nothing is looked at, pixels of the edge that are left out, and step of frames."""
 SLIDES, SLID_ALIKE = 0.8, 0.9
 """A picture slides if at least SLIDES of its frames are the frame before, moved by a pixel (of the shrunk picture) or
 more, with a correlation above SLID_ALIKE."""
