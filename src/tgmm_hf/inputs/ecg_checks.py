@@ -33,7 +33,7 @@ from .ecg_wrapped import check_wrapped_leads
 LIMB_RATIO = 0.25
 """Largest misfit of a limb lead to the others (rms over rms, 1 to 20 Hz), whatever the noise. Real recordings have at
 most 0.01, the synthetic cohort with its noise 0.13, exchanged or inverted leads from 0.3."""
-CLEAN_LIMB_RATIO, NOISE_FACTOR = 0.1, 3.0
+CLEAN_LIMB_RATIO, NOISE_FACTOR = 0.1, 5.0
 """Without noise a smaller misfit is a contradiction. The limit is CLEAN_LIMB_RATIO, or NOISE_FACTOR times the misfit of
 the four limb leads that fit best if that is larger, and at most LIMB_RATIO."""
 QUIET_MV = 0.03
