@@ -10,7 +10,8 @@ Sources
 -------
 Usual ranges are ours. They hold what hospital laboratories report of adults, sick patients included. They were rounded
 outwards from the results of the open MIMIC-IV demo (100 patients, 26 to 1,453 results for most columns) and widened
-where the demo has few sick patients. NT-proBNP: measuring range of the Elecsys assay, 5 to 35,000 ng/L. A usual range
+where the demo has few sick patients. NT-proBNP: measuring range of the Elecsys assay, 5 to 35,000 ng/L. Troponin T:
+3 to 10,000 ng/L, that of the high-sensitivity Elecsys assay. A usual range
 decides whether a number without a unit is in doubt (`lab_units.py`), and a value outside is used and named
 (`labs_unusual_value`). It refuses nothing that has its unit.
 Plausible ranges are ours, too. They are wider than the valid ranges of the MIMIC-III benchmark (YerevaNN/
@@ -125,7 +126,7 @@ COLUMNS: tuple[LabColumn, ...] = (
               usual=(2, 5000), si=("ng/L", "pmol/L"),
               factors={"ng/L": 1.0, "pmol/L": 3.464}, aliases=("B-type natriuretic peptide",)),
     LabColumn("Troponin T", "ng/mL", (0, 500), (0, 0.01),
-              usual=(0.003, 25), si=("ng/L",),
+              usual=(0.003, 10), si=("ng/L",),
               factors=TROPONINS, aliases=("TnT", "cTnT")),
     LabColumn("Troponin I", "ng/mL", (0, 5000), None,  # the limit depends on the assay
               usual=(0.002, 100), si=("ng/L",),
