@@ -441,5 +441,6 @@ def test_troponin_beyond_the_assay_is_marked_whatever_unit_is_typed():
     """14 ng/L is the limit of a healthy patient. 14 ng/mL lies above what the assay measures."""
     labs = LabsText.from_row({"Troponin T": (14, "ng/mL")})
     assert [check["code"] for check in labs.checks] == ["labs_unusual_value"]
+    assert LabsText.from_row({"Troponin T": (20, "ng/mL")}).refused  # far outside
     assert LabsText.from_row({"Troponin T": (14, "ng/L")}).cells[0].value == "0.014"
     assert not LabsText.from_row({"Troponin T": (9.5, "ng/mL")}).checks

@@ -213,12 +213,11 @@ def _foreign_frames(frames: np.ndarray, distance: np.ndarray) -> int | None:
     for length in range(1, CUT_SIDE):
         for start in range(1, len(frames) - length):
             inside = np.arange(start, start + length)
-            others = np.delete(np.arange(len(frames)), inside)
-            mean = frames[others].mean(axis=0)
-            across = distance[np.ix_(inside, others)].min()
-            if across > distance[np.ix_(others, others)].max() and across > FOREIGN * np.linalg.norm(
-                mean - mean.mean()
-            ):
+            outside = np.delete(np.arange(len(frames)), inside)
+            mean = frames[outside].mean(axis=0)
+            contrast = np.linalg.norm(mean - mean.mean())
+            across, within = distance[np.ix_(inside, outside)].min(), distance[np.ix_(outside, outside)].max()
+            if across > within and across > FOREIGN * contrast:
                 return start
     return None
 

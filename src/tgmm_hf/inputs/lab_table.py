@@ -13,7 +13,7 @@ outwards from the results of the open MIMIC-IV demo (100 patients, 26 to 1,453 r
 where the demo has few sick patients. NT-proBNP: measuring range of the Elecsys assay, 5 to 35,000 ng/L. Troponin T:
 3 to 10,000 ng/L, that of the high-sensitivity Elecsys assay. A usual range
 decides whether a number without a unit is in doubt (`lab_units.py`), and a value outside is used and named
-(`labs_unusual_value`). It refuses nothing that has its unit.
+(`labs_unusual_value`). A value with its unit is refused only if it lies far outside and would be usual in another unit.
 Plausible ranges are ours, too. They are wider than the valid ranges of the MIMIC-III benchmark (YerevaNN/
 mimic3-benchmarks, `variable_ranges.csv`) in most columns, because a sick patient must not be refused. Potassium has the
 outlier limit of that table, 15 mmol/L.
